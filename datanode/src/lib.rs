@@ -1,0 +1,3 @@
+//! The RingFS datanode: keeps replicas of blocks on its volumes and serves them.
+
+pub mod engine;

@@ -1,0 +1,137 @@
+//! What the person who runs a cluster asks.
+
+use crate::ids::{ClusterId, DatanodeId, LogIndex};
+use crate::meta::membership::VolumeStatusV1;
+
+/// Nothing but an echo.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct PingV1 {
+    /// Returned as it was sent.
+    pub echo: u64,
+}
+
+/// Asks for totals.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct FsStatsRequestV1 {
+    /// 0; room for options.
+    pub flags: u32,
+}
+
+/// Totals of the file system. Bytes are summed over live datanodes.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct FsStatsReplyV1 {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Bytes of all volumes.
+    pub capacity_bytes: u64,
+    /// Bytes in replicas.
+    pub used_bytes: u64,
+    /// Bytes that can still be written.
+    pub remaining_bytes: u64,
+    /// Files.
+    pub files: u64,
+    /// Directories, the root included.
+    pub directories: u64,
+    /// Blocks of files.
+    pub blocks: u64,
+    /// Files that are open for writing.
+    pub open_files: u64,
+    /// Completed blocks with fewer live replicas than wanted, but at least one.
+    pub under_replicated_blocks: u64,
+    /// Completed blocks without a live replica.
+    pub missing_blocks: u64,
+    /// Blocks with a corrupt replica.
+    pub corrupt_blocks: u64,
+    /// Replicas that wait to be deleted from datanodes.
+    pub pending_deletion_blocks: u64,
+    /// Datanodes with recent heartbeats.
+    pub datanodes_live: u32,
+    /// Datanodes whose heartbeats are late.
+    pub datanodes_stale: u32,
+    /// Datanodes that are taken as lost.
+    pub datanodes_dead: u32,
+    /// Why writes are refused; empty when they are not.
+    pub safe_mode: String,
+    /// Last applied record.
+    pub applied: LogIndex,
+    /// Bytes of memory that the namespace occupies.
+    pub namespace_bytes: u64,
+}
+
+/// Asks for the datanodes.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct DatanodeReportRequestV1 {
+    /// 0; room for options.
+    pub flags: u32,
+}
+
+/// How well a datanode is heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum DatanodeState {
+    /// Heartbeats are recent.
+    Live,
+    /// Heartbeats are late: avoided.
+    Stale,
+    /// Taken as lost.
+    Dead,
+}
+
+/// One datanode.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct DatanodeInfoV1 {
+    /// Its id.
+    pub datanode: DatanodeId,
+    /// Numeric IP address that clients use.
+    pub host: String,
+    /// Data port.
+    pub port: u16,
+    /// HTTP port; 0 if it has none.
+    pub http_port: u16,
+    /// How well it is heard.
+    pub state: DatanodeState,
+    /// Since its last heartbeat, ms.
+    pub last_heartbeat_ms: u64,
+    /// Release that it runs.
+    pub software: String,
+    /// Its volumes.
+    pub volumes: Vec<VolumeStatusV1>,
+    /// Finalized replicas that it has reported.
+    pub blocks: u64,
+}
+
+/// The datanodes, by address.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct DatanodeReportReplyV1 {
+    /// All that have registered since the namenode started.
+    pub datanodes: Vec<DatanodeInfoV1>,
+}
+
+/// Asks for defaults.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ServerDefaultsRequestV1 {
+    /// 0; room for options.
+    pub flags: u32,
+}
+
+/// What a client uses where its user says nothing.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ServerDefaultsReplyV1 {
+    /// Bytes per block.
+    pub block_size: u64,
+    /// Replicas.
+    pub replication: u16,
+    /// Bytes per checksum.
+    pub chunk_bytes: u32,
+    /// Block data per packet.
+    pub packet_bytes: u32,
+}
+
+crate::impl_message!(
+    PingV1,
+    FsStatsRequestV1,
+    FsStatsReplyV1,
+    DatanodeReportRequestV1,
+    DatanodeReportReplyV1,
+    ServerDefaultsRequestV1,
+    ServerDefaultsReplyV1,
+);

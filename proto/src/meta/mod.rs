@@ -1,0 +1,6 @@
+//! The messages of the native protocol, by who uses them.
+
+pub mod admin;
+pub mod data;
+pub mod membership;
+pub mod namespace;

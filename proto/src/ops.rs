@@ -1,0 +1,119 @@
+//! The operations of the native protocol: numbers, types, who answers.
+
+use crate::meta::{admin, data, membership, namespace};
+use crate::wire::Message;
+
+/// An operation with its request and reply types, in one version.
+pub trait Operation {
+    /// Its number.
+    const OP: Op;
+    /// Version of the types.
+    const VERSION: u16;
+    /// What is asked.
+    type Request: Message;
+    /// What is answered.
+    type Reply: Message;
+}
+
+/// Defines the operations in one table: name, number, version, request, reply.
+macro_rules! operations {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $version:literal, $request:ty => $reply:ty;)*) => {
+        /// Number of an operation on the wire.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum Op {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl Op {
+            /// Every operation, for tests and tables.
+            pub const ALL: &'static [Op] = &[$(Op::$name,)*];
+
+            /// The operation of a number read from a peer.
+            pub fn from_u16(value: u16) -> Option<Op> {
+                match value {
+                    $($number => Some(Op::$name),)*
+                    _ => None,
+                }
+            }
+
+            /// Its name, for logs and metrics.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Op::$name => stringify!($name),)*
+                }
+            }
+        }
+
+        $(
+            $(#[$doc])*
+            #[derive(Debug, Clone, Copy)]
+            pub struct $name;
+
+            impl Operation for $name {
+                const OP: Op = Op::$name;
+                const VERSION: u16 = $version;
+                type Request = $request;
+                type Reply = $reply;
+            }
+        )*
+    };
+}
+
+operations! {
+    // Any server.
+    /// Answers at once: is the connection alive?
+    Ping = 1, 1, admin::PingV1 => admin::PingV1;
+
+    // Client to namenode.
+    /// Status of one path.
+    Stat = 16, 1, namespace::StatRequestV1 => namespace::FileStatusV1;
+    /// One page of a directory, sorted by the bytes of the names.
+    List = 17, 1, namespace::ListRequestV1 => namespace::ListReplyV1;
+    /// Makes a directory, with its parents on request.
+    Mkdirs = 18, 1, namespace::MkdirsRequestV1 => namespace::DoneV1;
+    /// Makes a file and takes its lease.
+    Create = 19, 1, namespace::CreateRequestV1 => namespace::CreateReplyV1;
+    /// Adds a block to an open file and chooses its datanodes.
+    AddBlock = 20, 1, namespace::AddBlockRequestV1 => namespace::AddBlockReplyV1;
+    /// Takes back the last block of an open file.
+    AbandonBlock = 21, 1, namespace::AbandonBlockRequestV1 => namespace::DoneV1;
+    /// Closes a file. Waits until its last block is reported by enough datanodes.
+    Complete = 22, 1, namespace::CompleteRequestV1 => namespace::FileStatusV1;
+    /// Where the blocks of a range of a file are, with capabilities to read them.
+    GetBlockLocations = 23, 1, namespace::GetBlockLocationsRequestV1 => namespace::GetBlockLocationsReplyV1;
+    /// Renames a file or directory.
+    Rename = 24, 1, namespace::RenameRequestV1 => namespace::DoneV1;
+    /// Deletes a file or directory.
+    Delete = 25, 1, namespace::DeleteRequestV1 => namespace::DeleteReplyV1;
+    /// Totals of the file system.
+    FsStats = 26, 1, admin::FsStatsRequestV1 => admin::FsStatsReplyV1;
+    /// The datanodes and their volumes.
+    DatanodeReport = 27, 1, admin::DatanodeReportRequestV1 => admin::DatanodeReportReplyV1;
+    /// What a client uses where its user says nothing.
+    ServerDefaults = 28, 1, admin::ServerDefaultsRequestV1 => admin::ServerDefaultsReplyV1;
+
+    // Datanode to namenode.
+    /// A datanode joins, or comes back.
+    Register = 64, 1, membership::RegisterRequestV1 => membership::RegisterReplyV1;
+    /// A datanode is alive; it receives commands.
+    Heartbeat = 65, 1, membership::HeartbeatRequestV1 => membership::HeartbeatReplyV1;
+    /// One page of all replicas of a storage.
+    BlockReport = 66, 1, membership::BlockReportRequestV1 => membership::ReportReplyV1;
+    /// Replicas of a storage that changed.
+    IncrementalReport = 67, 1, membership::IncrementalReportRequestV1 => membership::ReportReplyV1;
+
+    // Client, or datanode, to datanode.
+    /// Reads ranges of blocks. Answered by one or more frames of [`data::RangeDataV1`] per range.
+    ReadRanges = 128, 1, data::ReadRangesRequestV1 => data::RangeDataV1;
+    /// Lets the server send more bytes of a `ReadRanges` call. Carries the call's id; has no reply.
+    Credit = 129, 1, data::CreditV1 => data::CreditV1;
+    /// Ranges that will be read soon, in order. A hint; answered at once.
+    WillNeed = 130, 1, data::WillNeedRequestV1 => namespace::DoneV1;
+    /// Sets up a pipeline and creates the replica on every node of it.
+    WriteOpen = 131, 1, data::WriteOpenRequestV1 => data::WriteOpenReplyV1;
+    /// Data for an open pipeline. Carries the call id of its `WriteOpen`; answered by [`data::WriteAckV1`].
+    WritePacket = 132, 1, data::WritePacketV1 => data::WriteAckV1;
+    /// State and visible length of one replica.
+    ReplicaInfo = 133, 1, data::ReplicaInfoRequestV1 => data::ReplicaInfoReplyV1;
+}
