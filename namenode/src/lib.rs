@@ -1,1 +1,4 @@
-//! Placeholder until the first module lands.
+//! The RingFS namenode: namespace, block map, leases, write-ahead log, RPC server.
+
+pub mod config;
+pub mod wal;

@@ -1,0 +1,95 @@
+//! Configuration of a datanode: one TOML file, every key documented here.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Keys of `ringfs datanode --config FILE`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// File made by `ringfs admin join-file` on the namenode's host: cluster, key, address of the namenode.
+    pub join_file: PathBuf,
+    /// `host:port` of the namenode, when it is not the one in the join file.
+    pub namenode: Option<String>,
+    /// Directory for the datanode's id; the first volume when empty.
+    pub state_dir: Option<PathBuf>,
+    /// Directories that hold replicas, one per disk. Made and formatted when empty.
+    pub volumes: Vec<PathBuf>,
+    /// Address to listen on.
+    pub bind: IpAddr,
+    /// Data port; 0 takes a free one.
+    pub port: u16,
+    /// HTTP port; 0 takes a free one.
+    pub http_port: u16,
+    /// Numeric address that clients are told; the one the namenode sees when not given.
+    pub advertise: Option<IpAddr>,
+    /// Engine: `auto` probes for io_uring and takes `glommio` where it works.
+    pub engine: EngineChoice,
+    /// Threads that serve; 0 means one per CPU.
+    pub shards: usize,
+    /// Whether each shard is pinned to a CPU of its own.
+    pub pin_shards: bool,
+    /// Threads for file I/O of the `threads` engine, over all shards.
+    pub io_threads: usize,
+    /// Bytes kept free on each volume: below that, new blocks are refused.
+    pub reserved_bytes: u64,
+    /// How replicas are written when the writer gives no hint.
+    pub write_mode: WriteMode,
+    /// Most connections.
+    pub connections_max: usize,
+    /// Most replicas being written at once.
+    pub writers_max: usize,
+    /// Bytes of packets held in memory, over all pipelines.
+    pub packet_memory_bytes: u64,
+    /// A peer that moves no byte of an operation for this time is cut off, ms.
+    pub peer_stall_ms: u64,
+}
+
+/// Which engine serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineChoice {
+    /// `glommio` if the kernel and the container allow it, else `threads`.
+    Auto,
+    /// io_uring; refuse to start without it.
+    Glommio,
+    /// epoll and a pool of I/O threads.
+    Threads,
+}
+
+/// How replicas are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WriteMode {
+    /// Around the page cache; small and `reuse` files through it.
+    Direct,
+    /// Through the page cache.
+    Buffered,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            join_file: PathBuf::new(),
+            namenode: None,
+            state_dir: None,
+            volumes: Vec::new(),
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 9866,
+            http_port: 9864,
+            advertise: None,
+            engine: EngineChoice::Auto,
+            shards: 0,
+            pin_shards: false,
+            io_threads: 8,
+            reserved_bytes: 1 << 30,
+            write_mode: WriteMode::Direct,
+            connections_max: 8192,
+            writers_max: 512,
+            packet_memory_bytes: 512 << 20,
+            peer_stall_ms: 60_000,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Configuration of a namenode: one TOML file, every key documented here.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Keys of `ringfs namenode --config FILE`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Directories of the write-ahead log; exactly one for now. Made by `ringfs namenode --format`.
+    pub wal_dirs: Vec<PathBuf>,
+    /// Address to listen on. Beyond loopback, users are taken at their word.
+    pub bind: IpAddr,
+    /// RPC port; 0 takes a free one.
+    pub port: u16,
+    /// HTTP port; 0 takes a free one.
+    pub http_port: u16,
+    /// Replicas of a file whose creator does not say.
+    pub replication: u16,
+    /// Bytes per block of a file whose creator does not say.
+    pub block_size: u64,
+    /// Replicas that must be reported before a file is closed or a block follows.
+    pub replication_min: u16,
+    /// Members of this group, and the user that started the namenode, are superusers.
+    pub superuser_group: String,
+    /// Between two heartbeats of a datanode, ms.
+    pub heartbeat_interval_ms: u32,
+    /// Silence after which a datanode is avoided, ms.
+    pub datanode_stale_ms: u64,
+    /// Silence after which a datanode is taken as lost, ms.
+    pub datanode_dead_ms: u64,
+    /// Most connections.
+    pub connections_max: usize,
+    /// Most calls that wait for the namespace thread.
+    pub calls_queued_max: usize,
+    /// Most replicas that are deleted per second and datanode.
+    pub invalidations_per_second: u32,
+    /// After a start, no replica is deleted for this time, ms.
+    pub invalidation_delay_ms: u64,
+    /// Share of blocks that must be reported before changes are allowed, in thousandths.
+    pub safe_mode_threshold_permille: u32,
+    /// Bytes of one segment of the log.
+    pub wal_segment_bytes: u64,
+    /// Whether the log uses io_uring: `auto`, `on` or `off` (plain pwrite).
+    pub io_uring: IoUring,
+}
+
+/// Whether io_uring is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IoUring {
+    /// If the kernel and the container allow it.
+    Auto,
+    /// Refuse to start without it.
+    On,
+    /// Never.
+    Off,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            wal_dirs: Vec::new(),
+            bind: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 8020,
+            http_port: 9870,
+            replication: ringfs_proto::limits::REPLICATION_DEFAULT,
+            block_size: ringfs_proto::limits::BLOCK_BYTES_DEFAULT,
+            replication_min: 1,
+            superuser_group: "supergroup".to_owned(),
+            heartbeat_interval_ms: 1000,
+            datanode_stale_ms: 3000,
+            datanode_dead_ms: 30_000,
+            connections_max: 16_384,
+            calls_queued_max: 65_536,
+            invalidations_per_second: 1000,
+            invalidation_delay_ms: 5000,
+            safe_mode_threshold_permille: 999,
+            wal_segment_bytes: 64 << 20,
+            io_uring: IoUring::Auto,
+        }
+    }
+}
