@@ -1,0 +1,49 @@
+# What people and CI type. `make help` lists it.
+
+CARGO ?= cargo
+STEP := scripts/step
+
+.PHONY: help demo test test-core test-hdfs test-ml bench lint doc deps build
+
+help:
+	@echo "make demo       build, start a cluster, put data in, kill servers, read all back"
+	@echo "make test       all tests: test-core, test-hdfs, test-ml"
+	@echo "make test-core  format, clippy, unit, property, integration tests on real processes"
+	@echo "make bench      throughput beside the limits of this machine (disk, loopback)"
+	@echo "make lint       format and clippy"
+	@echo "make doc        rustdoc of all crates"
+
+deps:
+	@scripts/install-deps build
+
+demo: deps
+	$(CARGO) build --release --quiet -p ringfs-cli -p ringfs-tests --bins
+	target/release/demo
+
+test: test-core test-hdfs test-ml
+
+test-core: deps
+	@scripts/install-deps test
+	@$(STEP) "format" $(CARGO) fmt --all --check
+	@$(STEP) "build" $(CARGO) build --workspace --all-targets
+	@$(STEP) "clippy" $(CARGO) clippy --workspace --all-targets -- -D warnings
+	@$(STEP) "tests" $(CARGO) test --workspace
+
+# The tiers below get their content with the HDFS protocol and with the Python package.
+test-hdfs:
+	@echo "test-hdfs: no tests yet: RingFS does not speak the HDFS protocol yet"
+
+test-ml:
+	@echo "test-ml: no tests yet: there is no Python package yet"
+
+bench: deps
+	@scripts/install-deps bench
+	$(CARGO) build --release --quiet -p ringfs-cli -p ringfs-benches --bins
+	target/release/sequential
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
