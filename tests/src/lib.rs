@@ -1,1 +1,10 @@
-//! Placeholder until the first module lands.
+//! What tests on real processes share: clusters, processes, data, waiting.
+//!
+//! A [`cluster::Cluster`] starts the real `ringfs` binary with a directory of its own and free ports; a test kills,
+//! pauses and restarts its processes and reads back what was acknowledged. Nothing here sleeps for a fixed time:
+//! [`wait::until`] waits for a condition with a deadline.
+
+pub mod cluster;
+pub mod data;
+pub mod process;
+pub mod wait;
