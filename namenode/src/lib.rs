@@ -1,4 +1,5 @@
 //! The RingFS namenode: namespace, block map, leases, write-ahead log, RPC server.
 
 pub mod config;
+pub mod state;
 pub mod wal;

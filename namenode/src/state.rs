@@ -1,0 +1,190 @@
+//! The namespace: files, directories, blocks of files, leases. Changes in one place only: [`State::apply`].
+//!
+//! `apply` takes a record that is durable and decides by logged state alone, so that every replay of a log gives the
+//! same namespace: no clock, no random, no I/O, no order that depends on hashing. It may refuse; the refusal is the
+//! result. What depends on liveness, reports or age is decided before a record is logged and is a field of it.
+//! Where replicas are is not known here (see the block map); [`Effect`]s tell it what happened.
+
+mod apply;
+mod arena;
+mod blocks;
+mod children;
+mod id_map;
+mod inode;
+mod names;
+mod principals;
+mod read;
+mod retry;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::collections::BTreeMap;
+
+use ringfs_proto::WireError;
+use ringfs_proto::ids::{BlockId, InodeId, LogIndex, SessionId, Stamp};
+use ringfs_proto::meta::namespace::BlockRefV1;
+
+pub use arena::Slot;
+pub use blocks::BlockView;
+pub use read::FileView;
+
+use arena::Arena;
+use blocks::Blocks;
+use children::Children;
+use id_map::IdMap;
+use inode::Inode;
+use names::Names;
+use principals::Principals;
+use retry::RetryCache;
+
+/// Inode of `/`.
+pub const ROOT: InodeId = InodeId(1);
+const ROOT_SLOT: Slot = 0;
+
+/// What a change did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Applied {
+    /// It is done; nothing to tell.
+    Done,
+    /// A file was created.
+    Created(InodeId),
+    /// The file has this new, empty last block.
+    BlockAdded(BlockId),
+    /// The file is closed.
+    Completed(InodeId),
+    /// Whether there was something to delete.
+    Deleted(bool),
+}
+
+/// Result of applying a record.
+pub type Outcome = Result<Applied, WireError>;
+
+/// What a change means for the block map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// A block was added, empty and open.
+    BlockAdded(Slot, BlockRefV1),
+    /// A block has its final length for now.
+    BlockCommitted(Slot, BlockRefV1),
+    /// A block is gone; its slot may be used again by the next effect.
+    BlockRemoved(Slot, BlockRefV1),
+}
+
+/// How many of what there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Files.
+    pub files: u64,
+    /// Directories, the root included.
+    pub directories: u64,
+    /// Blocks.
+    pub blocks: u64,
+    /// Blocks that are committed.
+    pub committed_blocks: u64,
+}
+
+/// The namespace.
+#[derive(Debug)]
+pub struct State {
+    inodes: Arena<Inode>,
+    inode_slots: IdMap,
+    names: Names,
+    directories: Arena<Children>,
+    blocks: Blocks,
+    principals: Principals,
+    open: BTreeMap<InodeId, SessionId>,
+    retry: RetryCache,
+    counts: Counts,
+    last_inode: InodeId,
+    last_block: BlockId,
+    last_stamp: Stamp,
+    applied: LogIndex,
+    time_ms: u64,
+}
+
+impl State {
+    /// An empty namespace whose root belongs to `superuser` and `group`.
+    pub fn new(superuser: &str, group: &str) -> Self {
+        let mut principals = Principals::default();
+        let (owner, group) = (principals.intern(superuser), principals.intern(group));
+        let mut state = Self {
+            inodes: Arena::default(),
+            inode_slots: IdMap::default(),
+            names: Names::default(),
+            directories: Arena::default(),
+            blocks: Blocks::default(),
+            principals,
+            open: BTreeMap::new(),
+            retry: RetryCache::default(),
+            counts: Counts { directories: 1, ..Counts::default() },
+            last_inode: ROOT,
+            last_block: BlockId(0),
+            last_stamp: Stamp(0),
+            applied: LogIndex(0),
+            time_ms: 0,
+        };
+        let slot = state.inodes.insert(Inode::directory(ROOT, arena::NONE, names::Name::EMPTY, owner, group, 0o755, 0));
+        assert_eq!(slot, ROOT_SLOT);
+        state.inode_slots.insert(ROOT.0, slot);
+        state
+    }
+
+    /// Index of the last record that was applied.
+    pub fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// Time of the last record, ms since 1970.
+    pub fn time_ms(&self) -> u64 {
+        self.time_ms
+    }
+
+    /// The highest block id that a record has named.
+    pub fn last_block(&self) -> BlockId {
+        self.last_block
+    }
+
+    /// The highest stamp that a record has named.
+    pub fn last_stamp(&self) -> Stamp {
+        self.last_stamp
+    }
+
+    /// How many of what there are.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Files that are open for writing.
+    pub fn open_files(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The result of a call that was applied before.
+    pub fn retry_result(
+        &self,
+        session: SessionId,
+        call: ringfs_proto::ids::CallId,
+    ) -> Option<&Outcome> {
+        self.retry.get(session, call)
+    }
+
+    /// Sessions whose retry results were forgotten to make room.
+    pub fn retry_evictions(&self) -> u64 {
+        self.retry.evicted()
+    }
+
+    /// Bytes of memory of inodes, names, directories and blocks.
+    pub fn memory_bytes(&self) -> usize {
+        self.inodes.memory_bytes()
+            + self.inode_slots.memory_bytes()
+            + self.names.memory_bytes()
+            + self.directories_bytes()
+            + self.blocks.memory_bytes()
+    }
+
+    fn directories_bytes(&self) -> usize {
+        let lists: usize = self.directories.iter().map(Children::memory_bytes).sum();
+        self.directories.memory_bytes() + lists
+    }
+}

@@ -1,0 +1,95 @@
+//! The one place where the namespace changes.
+
+mod delete;
+mod file;
+mod rename;
+
+use ringfs_proto::path::Components;
+use ringfs_proto::{Code, WireError};
+
+use super::tree::Found;
+use super::{Applied, Effect, Outcome, State};
+use crate::wal::record::{ChangeV1, MkdirsV1, RecordV1};
+
+/// Owner's write and search bits, which parents made along the way always have (HDFS: `FSDirMkdirOp`).
+const PARENT_MODE: u16 = 0o300;
+/// Bits that a mode may have: no setuid, no setgid.
+const MODE_MASK: u16 = 0o1777;
+
+impl State {
+    /// Applies a durable record; tells `effects` what it means for the block map.
+    ///
+    /// A record whose call was applied before gives the same outcome again and changes nothing.
+    ///
+    /// # Errors
+    /// The refusal that the caller gets. It is as durable as a success.
+    ///
+    /// # Panics
+    /// If records do not come in order: that is a defect of the log.
+    pub fn apply(&mut self, record: &RecordV1, effects: &mut Vec<Effect>) -> Outcome {
+        assert_eq!(record.index.0, self.applied.0 + 1, "records are applied in order");
+        assert!(record.time_ms >= self.time_ms, "time in the log never decreases");
+        self.applied = record.index;
+        self.time_ms = record.time_ms;
+        if let ChangeV1::AddBlock(change) = &record.change {
+            // Whether or not the record is refused: an id that was logged is never given out again.
+            self.last_block = self.last_block.max(change.block);
+            self.last_stamp = self.last_stamp.max(change.stamp);
+        }
+        if let Some(outcome) = self.retry.get(record.session, record.call) {
+            return outcome.clone();
+        }
+        let outcome = self.change(record, effects);
+        self.retry.insert(record.index, record.session, record.call, record.lowest_unanswered, outcome.clone());
+        outcome
+    }
+
+    /// Permission checks will be made here, per change, before it is carried out.
+    fn change(&mut self, record: &RecordV1, effects: &mut Vec<Effect>) -> Outcome {
+        match &record.change {
+            ChangeV1::Mkdirs(change) => self.mkdirs(change, &record.user),
+            ChangeV1::Create(change) => self.create(change, record, effects),
+            ChangeV1::AddBlock(change) => self.add_block(change, record.session, effects),
+            ChangeV1::AbandonBlock(change) => self.abandon_block(change, record.session, effects),
+            ChangeV1::Complete(change) => self.complete(change, record.session, effects),
+            ChangeV1::Rename(change) => self.rename(change, effects),
+            ChangeV1::Delete(change) => self.delete(change, effects),
+        }
+    }
+
+    /// HDFS: `FSDirMkdirOp.mkdirs`.
+    fn mkdirs(&mut self, change: &MkdirsV1, user: &str) -> Outcome {
+        let path = Components::parse(&change.path)?;
+        let names = path.names();
+        let (parent, existing) = match self.find(names) {
+            Found::Inode(slot) if self.inodes.get(slot).is_directory() => return Ok(Applied::Done),
+            Found::Inode(_) => {
+                let message = format!("Path is not a directory: {}", path.canonical());
+                return Err(WireError::new(Code::AlreadyExists, message));
+            }
+            Found::BelowFile { existing } => return Err(parent_is_file(names, existing)),
+            Found::Missing { parent, existing } => (parent, existing),
+        };
+        let missing = &names[existing..];
+        let Some((last, parents)) = missing.split_last() else { return Ok(Applied::Done) };
+        if !parents.is_empty() && !change.create_parents {
+            return Err(parent_missing(names));
+        }
+        self.check_room(parent)?;
+        let owner = self.principals.intern(user);
+        let mode = change.mode & MODE_MASK;
+        let parent = self.make_directories(parent, parents, owner, mode | PARENT_MODE);
+        self.make_directories(parent, &[last], owner, mode);
+        Ok(Applied::Done)
+    }
+}
+
+fn parent_is_file(names: &[&str], existing: usize) -> WireError {
+    let path = names[..existing].join("/");
+    WireError::new(Code::NotADirectory, format!("Parent path is not a directory: /{path}"))
+}
+
+fn parent_missing(names: &[&str]) -> WireError {
+    let parent = names[..names.len().saturating_sub(1)].join("/");
+    WireError::new(Code::NotFound, format!("Parent directory doesn't exist: /{parent}"))
+}

@@ -1,0 +1,228 @@
+//! Files and their blocks: create, add, abandon, complete.
+
+use ringfs_proto::ids::{InodeId, SessionId};
+use ringfs_proto::limits::FILE_BLOCKS_MAX;
+use ringfs_proto::meta::namespace::BlockRefV1;
+use ringfs_proto::path::Components;
+use ringfs_proto::{Code, WireError};
+
+use super::super::arena::Slot;
+use super::super::blocks::BlockView;
+use super::super::inode::{BLOCK_SIZE_UNIT, BlockList, Kind};
+use super::super::tree::Found;
+use super::super::{Applied, Effect, Outcome, State};
+use super::{MODE_MASK, PARENT_MODE, parent_is_file, parent_missing};
+use crate::wal::record::{AbandonBlockV1, AddBlockV1, CompleteV1, CreateV1, RecordV1};
+
+impl State {
+    /// HDFS: `FSNamesystem.startFileInt`, `FSDirWriteFileOp.startFile`.
+    pub(super) fn create(&mut self, change: &CreateV1, record: &RecordV1, effects: &mut Vec<Effect>) -> Outcome {
+        let path = Components::parse(&change.path)?;
+        let names = path.names();
+        let block_size_units = u32::try_from(change.block_size / BLOCK_SIZE_UNIT)
+            .map_err(|_| WireError::new(Code::InvalidArgument, format!("block size {}", change.block_size)))?;
+        if let Found::Inode(slot) = self.find(names) {
+            self.check_replaceable(slot, change.overwrite, record.session, &path)?;
+            self.remove_tree(slot, effects);
+        }
+        let (parent, existing) = match self.find(names) {
+            Found::Missing { parent, existing } => (parent, existing),
+            Found::BelowFile { existing } => return Err(parent_is_file(names, existing)),
+            Found::Inode(_) => return Err(WireError::new(Code::Internal, "the path is not free")),
+        };
+        let Some((name, parents)) = names[existing..].split_last() else {
+            return Err(WireError::new(Code::Internal, "a missing path has a name"));
+        };
+        if !parents.is_empty() && !change.create_parents {
+            return Err(parent_missing(names));
+        }
+        self.check_room(parent)?;
+        let owner = self.principals.intern(&record.user);
+        let parent = self.make_directories(parent, parents, owner, 0o755 | PARENT_MODE);
+        let kind = Kind::File {
+            blocks: BlockList::Empty,
+            block_size_units,
+            replication: change.replication,
+            checksum: change.checksum,
+            chunk_log2: change.chunk_bytes.checked_ilog2().unwrap_or(0) as u8,
+        };
+        let slot = self.make(parent, name, owner, change.mode & MODE_MASK, kind);
+        let inode = self.inodes.get(slot).id;
+        self.counts.files += 1;
+        self.open.insert(inode, record.session);
+        Ok(Applied::Created(inode))
+    }
+
+    fn check_replaceable(
+        &self,
+        slot: Slot,
+        overwrite: bool,
+        session: SessionId,
+        path: &Components<'_>,
+    ) -> Result<(), WireError> {
+        let inode = self.inodes.get(slot);
+        let path = path.canonical();
+        if inode.is_directory() {
+            return Err(WireError::new(Code::IsADirectory, format!("{path} already exists as a directory")));
+        }
+        if overwrite {
+            return Ok(());
+        }
+        match self.open.get(&inode.id) {
+            Some(holder) if *holder == session => {
+                let message = format!("Failed to CREATE_FILE {path} because {session} is already the current lease holder.");
+                Err(WireError::new(Code::LeaseHeld, message))
+            }
+            Some(holder) => {
+                let message = format!("Failed to CREATE_FILE {path} for {session} because this file lease is currently owned by {holder}");
+                Err(WireError::new(Code::LeaseHeld, message))
+            }
+            None => Err(WireError::new(Code::AlreadyExists, format!("{path} already exists"))),
+        }
+    }
+
+    /// HDFS: `FSDirWriteFileOp.validateAddBlock`, `storeAllocatedBlock`.
+    pub(super) fn add_block(&mut self, change: &AddBlockV1, session: SessionId, effects: &mut Vec<Effect>) -> Outcome {
+        let slot = self.leased(change.inode, session)?;
+        let mut list = self.list_of(slot);
+        let last = self.blocks.last(list);
+        if let (Some(last), true) = (last, self.is_repeated_add(list, change.previous)) {
+            return Ok(Applied::BlockAdded(last.block.block));
+        }
+        if self.blocks.count(&list) >= FILE_BLOCKS_MAX as usize {
+            let message = format!("file {} has {FILE_BLOCKS_MAX} blocks", self.path_of(slot));
+            return Err(WireError::new(Code::LimitExceeded, message));
+        }
+        self.commit_last(slot, last, change.previous, effects)?;
+        let block_slot = self.blocks.push(&mut list, slot, change.block, change.stamp);
+        self.set_list(slot, list);
+        self.counts.blocks += 1;
+        let block = BlockRefV1 { block: change.block, stamp: change.stamp, length: 0 };
+        effects.push(Effect::BlockAdded(block_slot, block));
+        Ok(Applied::BlockAdded(change.block))
+    }
+
+    /// Whether a request to add a block was carried out before: its previous block is the last but one, and the last
+    /// one is still open.
+    pub fn is_repeated_add(&self, list: BlockList, previous: Option<BlockRefV1>) -> bool {
+        let is_open = self.blocks.last(list).is_some_and(|last| last.is_open);
+        let before = self.blocks.penultimate(list).map(|view| view.block);
+        is_open && before == previous
+    }
+
+    pub(super) fn abandon_block(
+        &mut self,
+        change: &AbandonBlockV1,
+        session: SessionId,
+        effects: &mut Vec<Effect>,
+    ) -> Outcome {
+        let slot = self.leased(change.inode, session)?;
+        let mut list = self.list_of(slot);
+        match self.blocks.last(list) {
+            Some(last) if last.block.block == change.block && last.is_open => {
+                self.blocks.pop(&mut list);
+                self.set_list(slot, list);
+                self.counts.blocks -= 1;
+                effects.push(Effect::BlockRemoved(last.slot, last.block));
+                Ok(Applied::Done)
+            }
+            // The block is gone already: a repeated call.
+            _ if self.blocks.find(change.block).is_none() => Ok(Applied::Done),
+            _ => {
+                let message = format!("block {} is not the open last block of {}", change.block, self.path_of(slot));
+                Err(WireError::new(Code::InvalidArgument, message))
+            }
+        }
+    }
+
+    /// HDFS: `FSDirWriteFileOp.completeFile`.
+    pub(super) fn complete(&mut self, change: &CompleteV1, session: SessionId, effects: &mut Vec<Effect>) -> Outcome {
+        if let Some(done) = self.completed_before(change) {
+            return Ok(done);
+        }
+        let slot = self.leased(change.inode, session)?;
+        let last = self.blocks.last(self.list_of(slot));
+        self.commit_last(slot, last, change.last, effects)?;
+        self.open.remove(&change.inode);
+        let (index, time_ms) = (self.applied, self.time_ms);
+        let inode = self.inodes.get_mut(slot);
+        (inode.version, inode.mtime_ms) = (index, time_ms);
+        Ok(Applied::Completed(change.inode))
+    }
+
+    /// Whether a file was closed with this last block: a call that comes again is answered again.
+    fn completed_before(&self, change: &CompleteV1) -> Option<Applied> {
+        let slot = self.inode_slots.get(change.inode.0)?;
+        let view = self.file_view(slot)?;
+        let is_same = self.blocks.last(view.blocks).map(|last| last.block) == change.last;
+        (view.session.is_none() && is_same).then_some(Applied::Completed(change.inode))
+    }
+
+    /// Gives the last block the length that its pipeline acknowledged.
+    fn commit_last(
+        &mut self,
+        slot: Slot,
+        last: Option<BlockView>,
+        acked: Option<BlockRefV1>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), WireError> {
+        let block = check_previous(last, acked).map_err(|reason| {
+            WireError::new(Code::InvalidArgument, format!("commit last block of {}: {reason}", self.path_of(slot)))
+        })?;
+        let (Some(block), Some(view)) = (block, last) else { return Ok(()) };
+        if view.is_open {
+            self.blocks.commit(view.slot, block.length);
+            self.counts.committed_blocks += 1;
+            effects.push(Effect::BlockCommitted(view.slot, block));
+        }
+        Ok(())
+    }
+
+    /// The slot of a file that `session` has open for writing.
+    ///
+    /// # Errors
+    /// `LeaseLost`, also when the file is gone (HDFS: `FSNamesystem.checkLease`).
+    pub(super) fn leased(&self, inode: InodeId, session: SessionId) -> Result<Slot, WireError> {
+        let lost = |reason: &str| {
+            let path = self.path_of_inode(inode).unwrap_or_default();
+            WireError::new(Code::LeaseLost, format!("No lease on {path} (inode {inode}): {reason}"))
+        };
+        let slot = self.inode_slots.get(inode.0).ok_or_else(|| lost("File does not exist."))?;
+        match self.open.get(&inode) {
+            Some(holder) if *holder == session => Ok(slot),
+            Some(_) => Err(lost("another session writes it.")),
+            None => Err(lost("File is not open for writing.")),
+        }
+    }
+
+    pub(super) fn list_of(&self, slot: Slot) -> BlockList {
+        match self.inodes.get(slot).kind {
+            Kind::File { blocks, .. } => blocks,
+            Kind::Directory { .. } => BlockList::Empty,
+        }
+    }
+
+    pub(super) fn set_list(&mut self, slot: Slot, list: BlockList) {
+        if let Kind::File { blocks, .. } = &mut self.inodes.get_mut(slot).kind {
+            *blocks = list;
+        }
+    }
+}
+
+/// Compares the last block with what the writer says of it.
+fn check_previous(last: Option<BlockView>, acked: Option<BlockRefV1>) -> Result<Option<BlockRefV1>, String> {
+    match (last, acked) {
+        (None, None) => Ok(None),
+        (Some(last), Some(acked)) if last.block.block == acked.block && last.block.stamp == acked.stamp => {
+            if last.is_open || last.block.length == acked.length {
+                Ok(Some(acked))
+            } else {
+                Err(format!("block {} has length {}, not {}", acked.block, last.block.length, acked.length))
+            }
+        }
+        (last, acked) => {
+            let name = |block: Option<BlockRefV1>| block.map_or("none".to_owned(), |b| format!("{} stamp {}", b.block, b.stamp));
+            Err(format!("it is {}, not {}", name(last.map(|view| view.block)), name(acked)))
+        }
+    }
+}

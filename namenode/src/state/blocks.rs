@@ -1,0 +1,170 @@
+//! Blocks of files: 32 bytes each, found by id and by file.
+
+use ringfs_proto::ids::{BlockId, Stamp};
+use ringfs_proto::meta::namespace::BlockRefV1;
+
+use super::arena::{Arena, Slot};
+use super::id_map::IdMap;
+use super::inode::BlockList;
+
+/// A block of a file. The top bit of `length` says whether it is open.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    id: BlockId,
+    stamp: Stamp,
+    length: u64,
+    file: Slot,
+}
+
+const OPEN: u64 = 1 << 63;
+
+/// A block as others see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockView {
+    /// Where the block map keeps what it knows of it.
+    pub slot: Slot,
+    /// Id, stamp and committed length.
+    pub block: BlockRefV1,
+    /// Offset in the file; 0 when the block was found by id.
+    pub offset: u64,
+    /// Whether it is being written: its length is not known here.
+    pub is_open: bool,
+}
+
+/// Slots of the blocks of a file with several, and the bytes in all but the last.
+#[derive(Debug, Default)]
+struct List {
+    slots: Vec<Slot>,
+    length_before_last: u64,
+}
+
+/// All blocks.
+#[derive(Debug, Default)]
+pub struct Blocks {
+    blocks: Arena<Block>,
+    by_id: IdMap,
+    lists: Arena<List>,
+}
+
+impl Blocks {
+    /// Adds an open block to the end of a file's list.
+    pub fn push(&mut self, list: &mut BlockList, file: Slot, id: BlockId, stamp: Stamp) -> Slot {
+        let slot = self.blocks.insert(Block { id, stamp, length: OPEN, file });
+        self.by_id.insert(id.0, slot);
+        *list = match *list {
+            BlockList::Empty => BlockList::One(slot),
+            BlockList::One(first) => {
+                let length_before_last = self.view(first).block.length;
+                BlockList::Many(self.lists.insert(List { slots: vec![first, slot], length_before_last }))
+            }
+            BlockList::Many(number) => {
+                let last = *self.lists.get(number).slots.last().expect("a list is never empty");
+                let length = self.view(last).block.length;
+                let list = self.lists.get_mut(number);
+                list.length_before_last += length;
+                list.slots.push(slot);
+                BlockList::Many(number)
+            }
+        };
+        slot
+    }
+
+    /// Takes the last block off a file's list.
+    pub fn pop(&mut self, list: &mut BlockList) -> Option<BlockView> {
+        let view = self.last(*list)?;
+        *list = match *list {
+            BlockList::Many(number) => {
+                let list = self.lists.get_mut(number);
+                list.slots.pop();
+                let slots = &list.slots;
+                let last = *slots.last().expect("a list has two blocks or more");
+                if slots.len() == 1 {
+                    *list = List::default();
+                    self.lists.remove(number);
+                    BlockList::One(last)
+                } else {
+                    list.length_before_last -= self.blocks.get(last).length & !OPEN;
+                    BlockList::Many(number)
+                }
+            }
+            BlockList::One(_) | BlockList::Empty => BlockList::Empty,
+        };
+        self.by_id.remove(view.block.block.0);
+        self.blocks.remove(view.slot);
+        Some(view)
+    }
+
+    /// Gives a block its length and closes it.
+    pub fn commit(&mut self, slot: Slot, length: u64) {
+        self.blocks.get_mut(slot).length = length;
+    }
+
+    /// The last block of a file.
+    pub fn last(&self, list: BlockList) -> Option<BlockView> {
+        match list {
+            BlockList::Empty => None,
+            BlockList::One(slot) => Some(self.view(slot)),
+            BlockList::Many(number) => {
+                let list = self.lists.get(number);
+                let view = self.view(*list.slots.last()?);
+                Some(BlockView { offset: list.length_before_last, ..view })
+            }
+        }
+    }
+
+    /// The last block but one of a file.
+    pub fn penultimate(&self, list: BlockList) -> Option<BlockView> {
+        let slots = self.slots(&list);
+        let index = slots.len().checked_sub(2)?;
+        Some(self.view(slots[index]))
+    }
+
+    /// Bytes in all blocks of a file; an open one counts 0.
+    pub fn length(&self, list: BlockList) -> u64 {
+        self.last(list).map_or(0, |last| last.offset + last.block.length)
+    }
+
+    /// How many blocks a file has.
+    pub fn count(&self, list: &BlockList) -> usize {
+        self.slots(list).len()
+    }
+
+    /// The blocks of a file with their offsets.
+    pub fn iter<'a>(&'a self, list: &'a BlockList) -> impl Iterator<Item = BlockView> + 'a {
+        self.slots(list).iter().scan(0, |offset, slot| {
+            let view = BlockView { offset: *offset, ..self.view(*slot) };
+            *offset += view.block.length;
+            Some(view)
+        })
+    }
+
+    /// The block with an id, and the slot of its file.
+    pub fn find(&self, id: BlockId) -> Option<(BlockView, Slot)> {
+        let slot = self.by_id.get(id.0)?;
+        Some((self.view(slot), self.blocks.get(slot).file))
+    }
+
+    /// All blocks, by id.
+    pub fn all(&self) -> impl Iterator<Item = BlockView> + '_ {
+        self.by_id.iter().map(|(_, slot)| self.view(slot))
+    }
+
+    /// Bytes of memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.blocks.memory_bytes() + self.by_id.memory_bytes() + self.lists.memory_bytes()
+    }
+
+    fn slots<'a>(&'a self, list: &'a BlockList) -> &'a [Slot] {
+        match list {
+            BlockList::Empty => &[],
+            BlockList::One(slot) => core::slice::from_ref(slot),
+            BlockList::Many(number) => &self.lists.get(*number).slots,
+        }
+    }
+
+    fn view(&self, slot: Slot) -> BlockView {
+        let Block { id, stamp, length, .. } = *self.blocks.get(slot);
+        let block = BlockRefV1 { block: id, stamp, length: length & !OPEN };
+        BlockView { slot, block, offset: 0, is_open: length & OPEN != 0 }
+    }
+}

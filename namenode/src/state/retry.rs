@@ -1,0 +1,94 @@
+//! Results of changes, kept so that a call that comes twice is carried out once.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ringfs_proto::ids::{CallId, LogIndex, SessionId};
+use ringfs_proto::limits::RETRY_RESULTS_MAX;
+
+use super::Outcome;
+
+/// Sessions whose results are kept; the longest idle goes first.
+pub const SESSIONS_MAX: usize = 65_536;
+
+#[derive(Debug, Default)]
+struct Session {
+    last_used: LogIndex,
+    results: VecDeque<(CallId, Outcome)>,
+}
+
+/// Results by session and call.
+#[derive(Debug, Default)]
+pub struct RetryCache {
+    sessions: BTreeMap<SessionId, Session>,
+    by_use: BTreeMap<LogIndex, SessionId>,
+    evicted: u64,
+}
+
+impl RetryCache {
+    /// The result of a call that was applied.
+    pub fn get(&self, session: SessionId, call: CallId) -> Option<&Outcome> {
+        let results = &self.sessions.get(&session)?.results;
+        results.iter().rev().find(|(other, _)| *other == call).map(|(_, outcome)| outcome)
+    }
+
+    /// Keeps a result and forgets those that the session has received.
+    pub fn insert(&mut self, index: LogIndex, session: SessionId, call: CallId, lowest: CallId, outcome: Outcome) {
+        if session == SessionId::default() {
+            return;
+        }
+        let entry = self.sessions.entry(session).or_default();
+        self.by_use.remove(&entry.last_used);
+        entry.last_used = index;
+        self.by_use.insert(index, session);
+        entry.results.retain(|(other, _)| *other >= lowest);
+        if entry.results.len() == RETRY_RESULTS_MAX {
+            entry.results.pop_front();
+        }
+        entry.results.push_back((call, outcome));
+        self.evict();
+    }
+
+    /// Sessions that were forgotten to make room.
+    pub fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    fn evict(&mut self) {
+        while self.sessions.len() > SESSIONS_MAX {
+            let Some((_, session)) = self.by_use.pop_first() else { return };
+            self.sessions.remove(&session);
+            self.evicted += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Applied;
+    use super::*;
+
+    #[test]
+    fn results_are_kept_until_the_session_has_them() {
+        let mut cache = RetryCache::default();
+        let session = SessionId([1; 16]);
+        for call in 1..=3 {
+            cache.insert(LogIndex(call), session, CallId(call), CallId(0), Ok(Applied::Deleted(call == 2)));
+        }
+        assert_eq!(cache.get(session, CallId(2)), Some(&Ok(Applied::Deleted(true))));
+        cache.insert(LogIndex(4), session, CallId(4), CallId(3), Ok(Applied::Done));
+        assert_eq!(cache.get(session, CallId(2)), None);
+        assert!(cache.get(session, CallId(3)).is_some());
+        assert_eq!(cache.get(SessionId([2; 16]), CallId(3)), None);
+    }
+
+    #[test]
+    fn memory_is_bounded_per_session() {
+        let mut cache = RetryCache::default();
+        let session = SessionId([1; 16]);
+        for call in 1..=RETRY_RESULTS_MAX as u64 + 5 {
+            cache.insert(LogIndex(call), session, CallId(call), CallId(0), Ok(Applied::Done));
+        }
+        assert_eq!(cache.get(session, CallId(5)), None);
+        assert!(cache.get(session, CallId(6)).is_some());
+    }
+}
