@@ -124,7 +124,15 @@ impl State {
             applied: LogIndex(0),
             time_ms: 0,
         };
-        let slot = state.inodes.insert(Inode::directory(ROOT, arena::NONE, names::Name::EMPTY, owner, group, 0o755, 0));
+        let slot = state.inodes.insert(Inode::directory(
+            ROOT,
+            arena::NONE,
+            names::Name::EMPTY,
+            owner,
+            group,
+            0o755,
+            0,
+        ));
         assert_eq!(slot, ROOT_SLOT);
         state.inode_slots.insert(ROOT.0, slot);
         state
@@ -161,11 +169,7 @@ impl State {
     }
 
     /// The result of a call that was applied before.
-    pub fn retry_result(
-        &self,
-        session: SessionId,
-        call: ringfs_proto::ids::CallId,
-    ) -> Option<&Outcome> {
+    pub fn retry_result(&self, session: SessionId, call: ringfs_proto::ids::CallId) -> Option<&Outcome> {
         self.retry.get(session, call)
     }
 

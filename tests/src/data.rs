@@ -36,13 +36,18 @@ impl Pattern {
         let expected = self.bytes(offset, found.len());
         if let Some(at) = expected.iter().zip(found).position(|(expected, found)| expected != found) {
             let (expected, found) = (expected[at], found[at]);
-            panic!("seed {}: byte {} is {found:#04x}, expected {expected:#04x}", self.seed, offset + at as u64);
+            panic!(
+                "seed {}: byte {} is {found:#04x}, expected {expected:#04x}",
+                self.seed,
+                offset + at as u64
+            );
         }
     }
 
     /// SplitMix64: each word depends on its index alone.
     fn word(self, index: u64) -> u64 {
-        let mut z = self.seed.wrapping_mul(0xd1b5_4a32_d192_ed03) ^ index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.seed.wrapping_mul(0xd1b5_4a32_d192_ed03)
+            ^ index.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)

@@ -89,7 +89,8 @@ impl Process {
     /// # Panics
     /// If the process is gone.
     pub fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(self.pid()), signal).unwrap_or_else(|error| panic!("{signal} to {}: {error}", self.name));
+        kill(Pid::from_raw(self.pid()), signal)
+            .unwrap_or_else(|error| panic!("{signal} to {}: {error}", self.name));
     }
 
     /// Resident memory, bytes.

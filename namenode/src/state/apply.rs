@@ -40,7 +40,13 @@ impl State {
             return outcome.clone();
         }
         let outcome = self.change(record, effects);
-        self.retry.insert(record.index, record.session, record.call, record.lowest_unanswered, outcome.clone());
+        self.retry.insert(
+            record.index,
+            record.session,
+            record.call,
+            record.lowest_unanswered,
+            outcome.clone(),
+        );
         outcome
     }
 

@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn entries_stay_sorted_through_splits_and_removals() {
-        let names: Vec<String> = (0..3000u32).map(|i| format!("n{:08x}", i.wrapping_mul(0x9e37_79b9))).collect();
+        let names: Vec<String> =
+            (0..3000u32).map(|i| format!("n{:08x}", i.wrapping_mul(0x9e37_79b9))).collect();
         let name_of = |slot: Slot| names[slot as usize].as_bytes();
         let mut children = Children::default();
         for slot in 0..3000 {

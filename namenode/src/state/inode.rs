@@ -73,7 +73,18 @@ impl Inode {
         time_ms: u64,
     ) -> Self {
         let kind = Kind::Directory { children: NONE, count: 0 };
-        Self { id, mtime_ms: time_ms, version: LogIndex(0), kind, parent, name, owner, group, atime_s: 0, mode }
+        Self {
+            id,
+            mtime_ms: time_ms,
+            version: LogIndex(0),
+            kind,
+            parent,
+            name,
+            owner,
+            group,
+            atime_s: 0,
+            mode,
+        }
     }
 
     /// Whether it is a directory.

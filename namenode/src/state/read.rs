@@ -48,7 +48,12 @@ impl State {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn list(&self, path: &Components<'_>, start_after: &str, entries_max: u32) -> Result<ListReplyV1, WireError> {
+    pub fn list(
+        &self,
+        path: &Components<'_>,
+        start_after: &str,
+        entries_max: u32,
+    ) -> Result<ListReplyV1, WireError> {
         let slot = self.find_existing(path)?;
         if !self.inodes.get(slot).is_directory() {
             let entries = if start_after.is_empty() { vec![self.status(slot, false)] } else { Vec::new() };
@@ -57,7 +62,8 @@ impl State {
         let Some(children) = self.children(slot) else {
             return Ok(ListReplyV1 { entries: Vec::new(), remaining: 0 });
         };
-        let page = if entries_max == 0 { LIST_PAGE_ENTRIES_MAX } else { entries_max.min(LIST_PAGE_ENTRIES_MAX) };
+        let page =
+            if entries_max == 0 { LIST_PAGE_ENTRIES_MAX } else { entries_max.min(LIST_PAGE_ENTRIES_MAX) };
         let after = start_after.as_bytes();
         let slots = children.after(after, |slot| self.name_of(slot)).take(page as usize);
         let entries: Vec<FileStatusV1> = slots.map(|slot| self.status(slot, true)).collect();
@@ -71,8 +77,10 @@ impl State {
     /// `NotFound`, `IsADirectory`.
     pub fn file(&self, inode: InodeId) -> Result<FileView, WireError> {
         let slot = self.inode_slots.get(inode.0);
-        let slot = slot.ok_or_else(|| WireError::new(Code::NotFound, format!("inode {inode} does not exist")))?;
-        self.file_view(slot).ok_or_else(|| WireError::new(Code::IsADirectory, format!("inode {inode} is a directory")))
+        let slot =
+            slot.ok_or_else(|| WireError::new(Code::NotFound, format!("inode {inode} does not exist")))?;
+        self.file_view(slot)
+            .ok_or_else(|| WireError::new(Code::IsADirectory, format!("inode {inode} is a directory")))
     }
 
     /// A file by path or inode.
@@ -93,7 +101,12 @@ impl State {
     }
 
     /// The blocks of a file that overlap a range, in order; the open last block counts as reaching to the end.
-    pub fn blocks_in(&self, file: &FileView, offset: u64, length: u64) -> impl Iterator<Item = BlockView> + '_ {
+    pub fn blocks_in(
+        &self,
+        file: &FileView,
+        offset: u64,
+        length: u64,
+    ) -> impl Iterator<Item = BlockView> + '_ {
         let until = offset.saturating_add(length);
         let blocks: Vec<BlockView> = self.blocks.iter(&file.blocks).collect();
         blocks.into_iter().filter(move |view| {
@@ -166,7 +179,11 @@ impl State {
         FileStatusV1 {
             inode: inode.id,
             kind: if file.is_some() { FileKind::File } else { FileKind::Directory },
-            name: if with_name { String::from_utf8_lossy(self.name_of(slot)).into_owned() } else { String::new() },
+            name: if with_name {
+                String::from_utf8_lossy(self.name_of(slot)).into_owned()
+            } else {
+                String::new()
+            },
             length: file.map_or(0, |file| self.blocks.length(file.blocks)),
             mode: inode.mode,
             owner: self.principals.name(inode.owner).to_owned(),

@@ -32,7 +32,14 @@ impl RetryCache {
     }
 
     /// Keeps a result and forgets those that the session has received.
-    pub fn insert(&mut self, index: LogIndex, session: SessionId, call: CallId, lowest: CallId, outcome: Outcome) {
+    pub fn insert(
+        &mut self,
+        index: LogIndex,
+        session: SessionId,
+        call: CallId,
+        lowest: CallId,
+        outcome: Outcome,
+    ) {
         if session == SessionId::default() {
             return;
         }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use ringfs_proto::Code;
 use ringfs_proto::checksum::ChecksumType;
 use ringfs_proto::ids::{BlockId, CallId, InodeId, LogIndex, SessionId, Stamp, Term};
 use ringfs_proto::meta::namespace::{BlockRefV1, FileKind};
 use ringfs_proto::path::Components;
-use ringfs_proto::Code;
 
 use super::*;
 use crate::wal::record::*;
@@ -109,12 +109,17 @@ fn a_file_is_written_block_by_block() {
     assert!(driver.status("/a/b/file").expect("there").is_open);
     let complete = ChangeV1::Complete(CompleteV1 { inode, last: Some(block(3, 7)) });
     assert_eq!(driver.apply(complete.clone()), Ok(Applied::Completed(inode)));
-    assert_eq!(driver.apply(complete), Ok(Applied::Completed(inode)), "a repeated complete is answered again");
+    assert_eq!(
+        driver.apply(complete),
+        Ok(Applied::Completed(inode)),
+        "a repeated complete is answered again"
+    );
     let status = driver.status("/a/b/file").expect("there");
     assert_eq!((status.length, status.is_open, status.owner.as_str()), (207, false, "ann"));
     assert_eq!(status.group, "supergroup", "the group comes from the parent");
     let file = driver.state.file(inode).expect("a file");
-    let found: Vec<(u64, u64)> = driver.state.blocks_in(&file, 100, 101).map(|v| (v.offset, v.block.length)).collect();
+    let found: Vec<(u64, u64)> =
+        driver.state.blocks_in(&file, 100, 101).map(|v| (v.offset, v.block.length)).collect();
     assert_eq!(found, [(100, 100), (200, 7)]);
 }
 
@@ -139,7 +144,10 @@ fn an_abandoned_block_is_gone_and_can_be_abandoned_again() {
     assert_eq!(driver.apply(abandon.clone()), Ok(Applied::Done));
     assert_eq!(driver.apply(abandon), Ok(Applied::Done));
     assert!(driver.state.block(BlockId(1)).is_none());
-    assert!(matches!(driver.effects.last(), Some(Effect::BlockRemoved(_, BlockRefV1 { block: BlockId(1), .. }))));
+    assert!(matches!(
+        driver.effects.last(),
+        Some(Effect::BlockRemoved(_, BlockRefV1 { block: BlockId(1), .. }))
+    ));
 }
 
 #[test]
@@ -329,7 +337,8 @@ enum Step {
 }
 
 fn paths() -> impl Strategy<Value = String> {
-    prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..4).prop_map(|names| format!("/{}", names.join("/")))
+    prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..4)
+        .prop_map(|names| format!("/{}", names.join("/")))
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -337,7 +346,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         paths().prop_map(Step::Mkdirs),
         paths().prop_map(Step::Create),
         (paths(), any::<bool>()).prop_map(|(path, recursive)| Step::Delete(path, recursive)),
-        (paths(), paths(), any::<bool>()).prop_map(|(source, target, over)| Step::Rename(source, target, over)),
+        (paths(), paths(), any::<bool>())
+            .prop_map(|(source, target, over)| Step::Rename(source, target, over)),
     ];
     prop::collection::vec(step, 1..60)
 }
@@ -346,10 +356,18 @@ fn run(driver: &mut Driver, model: &mut Model, step: &Step) {
     let code = |outcome: Outcome| outcome.map_err(|error| error.code);
     match step {
         Step::Mkdirs(path) => {
-            assert_eq!(code(driver.apply(mkdirs(path))).map(|_| ()), model.make(path, &Node::Directory), "{step:?}");
+            assert_eq!(
+                code(driver.apply(mkdirs(path))).map(|_| ()),
+                model.make(path, &Node::Directory),
+                "{step:?}"
+            );
         }
         Step::Create(path) => {
-            assert_eq!(code(driver.apply(create(path, false))).map(|_| ()), model.make(path, &Node::File), "{step:?}");
+            assert_eq!(
+                code(driver.apply(create(path, false))).map(|_| ()),
+                model.make(path, &Node::File),
+                "{step:?}"
+            );
         }
         Step::Delete(path, recursive) => {
             let expected = model.delete(path, *recursive).map(Applied::Deleted);

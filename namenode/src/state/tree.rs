@@ -86,7 +86,10 @@ impl State {
             return Ok(());
         }
         let path = self.path_of(directory);
-        Err(WireError::new(Code::LimitExceeded, format!("directory {path} has {DIRECTORY_ENTRIES_MAX} entries")))
+        Err(WireError::new(
+            Code::LimitExceeded,
+            format!("directory {path} has {DIRECTORY_ENTRIES_MAX} entries"),
+        ))
     }
 
     /// Puts an inode into a directory under a name that is free.
@@ -111,7 +114,14 @@ impl State {
     }
 
     /// Makes an inode in a directory.
-    pub(super) fn make(&mut self, parent: Slot, name: &str, owner: PrincipalId, mode: u16, kind: Kind) -> Slot {
+    pub(super) fn make(
+        &mut self,
+        parent: Slot,
+        name: &str,
+        owner: PrincipalId,
+        mode: u16,
+        kind: Kind,
+    ) -> Slot {
         self.last_inode = InodeId(self.last_inode.0 + 1);
         let (id, time_ms) = (self.last_inode, self.time_ms);
         // HDFS: a new inode has the group of its parent (BSD rule).
@@ -127,7 +137,13 @@ impl State {
     }
 
     /// Makes the directories `names[existing..]` below `parent` and returns the last.
-    pub(super) fn make_directories(&mut self, parent: Slot, names: &[&str], owner: PrincipalId, mode: u16) -> Slot {
+    pub(super) fn make_directories(
+        &mut self,
+        parent: Slot,
+        names: &[&str],
+        owner: PrincipalId,
+        mode: u16,
+    ) -> Slot {
         names.iter().fold(parent, |parent, name| {
             self.counts.directories += 1;
             self.make(parent, name, owner, mode, Kind::Directory { children: NONE, count: 0 })

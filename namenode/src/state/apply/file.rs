@@ -16,11 +16,17 @@ use crate::wal::record::{AbandonBlockV1, AddBlockV1, CompleteV1, CreateV1, Recor
 
 impl State {
     /// HDFS: `FSNamesystem.startFileInt`, `FSDirWriteFileOp.startFile`.
-    pub(super) fn create(&mut self, change: &CreateV1, record: &RecordV1, effects: &mut Vec<Effect>) -> Outcome {
+    pub(super) fn create(
+        &mut self,
+        change: &CreateV1,
+        record: &RecordV1,
+        effects: &mut Vec<Effect>,
+    ) -> Outcome {
         let path = Components::parse(&change.path)?;
         let names = path.names();
-        let block_size_units = u32::try_from(change.block_size / BLOCK_SIZE_UNIT)
-            .map_err(|_| WireError::new(Code::InvalidArgument, format!("block size {}", change.block_size)))?;
+        let block_size_units = u32::try_from(change.block_size / BLOCK_SIZE_UNIT).map_err(|_| {
+            WireError::new(Code::InvalidArgument, format!("block size {}", change.block_size))
+        })?;
         if let Found::Inode(slot) = self.find(names) {
             self.check_replaceable(slot, change.overwrite, record.session, &path)?;
             self.remove_tree(slot, effects);
@@ -70,11 +76,15 @@ impl State {
         }
         match self.open.get(&inode.id) {
             Some(holder) if *holder == session => {
-                let message = format!("Failed to CREATE_FILE {path} because {session} is already the current lease holder.");
+                let message = format!(
+                    "Failed to CREATE_FILE {path} because {session} is already the current lease holder."
+                );
                 Err(WireError::new(Code::LeaseHeld, message))
             }
             Some(holder) => {
-                let message = format!("Failed to CREATE_FILE {path} for {session} because this file lease is currently owned by {holder}");
+                let message = format!(
+                    "Failed to CREATE_FILE {path} for {session} because this file lease is currently owned by {holder}"
+                );
                 Err(WireError::new(Code::LeaseHeld, message))
             }
             None => Err(WireError::new(Code::AlreadyExists, format!("{path} already exists"))),
@@ -82,7 +92,12 @@ impl State {
     }
 
     /// HDFS: `FSDirWriteFileOp.validateAddBlock`, `storeAllocatedBlock`.
-    pub(super) fn add_block(&mut self, change: &AddBlockV1, session: SessionId, effects: &mut Vec<Effect>) -> Outcome {
+    pub(super) fn add_block(
+        &mut self,
+        change: &AddBlockV1,
+        session: SessionId,
+        effects: &mut Vec<Effect>,
+    ) -> Outcome {
         let slot = self.leased(change.inode, session)?;
         let mut list = self.list_of(slot);
         let last = self.blocks.last(list);
@@ -129,14 +144,20 @@ impl State {
             // The block is gone already: a repeated call.
             _ if self.blocks.find(change.block).is_none() => Ok(Applied::Done),
             _ => {
-                let message = format!("block {} is not the open last block of {}", change.block, self.path_of(slot));
+                let message =
+                    format!("block {} is not the open last block of {}", change.block, self.path_of(slot));
                 Err(WireError::new(Code::InvalidArgument, message))
             }
         }
     }
 
     /// HDFS: `FSDirWriteFileOp.completeFile`.
-    pub(super) fn complete(&mut self, change: &CompleteV1, session: SessionId, effects: &mut Vec<Effect>) -> Outcome {
+    pub(super) fn complete(
+        &mut self,
+        change: &CompleteV1,
+        session: SessionId,
+        effects: &mut Vec<Effect>,
+    ) -> Outcome {
         if let Some(done) = self.completed_before(change) {
             return Ok(done);
         }
@@ -167,7 +188,10 @@ impl State {
         effects: &mut Vec<Effect>,
     ) -> Result<(), WireError> {
         let block = check_previous(last, acked).map_err(|reason| {
-            WireError::new(Code::InvalidArgument, format!("commit last block of {}: {reason}", self.path_of(slot)))
+            WireError::new(
+                Code::InvalidArgument,
+                format!("commit last block of {}: {reason}", self.path_of(slot)),
+            )
         })?;
         let (Some(block), Some(view)) = (block, last) else { return Ok(()) };
         if view.is_open {
@@ -221,7 +245,9 @@ fn check_previous(last: Option<BlockView>, acked: Option<BlockRefV1>) -> Result<
             }
         }
         (last, acked) => {
-            let name = |block: Option<BlockRefV1>| block.map_or("none".to_owned(), |b| format!("{} stamp {}", b.block, b.stamp));
+            let name = |block: Option<BlockRefV1>| {
+                block.map_or("none".to_owned(), |b| format!("{} stamp {}", b.block, b.stamp))
+            };
             Err(format!("it is {}, not {}", name(last.map(|view| view.block)), name(acked)))
         }
     }

@@ -15,7 +15,12 @@ impl State {
         check_paths(&source, &target)?;
         let slot = match self.find(source.names()) {
             Found::Inode(slot) => slot,
-            _ => return Err(WireError::new(Code::NotFound, format!("rename source {} is not found.", source.canonical()))),
+            _ => {
+                return Err(WireError::new(
+                    Code::NotFound,
+                    format!("rename source {} is not found.", source.canonical()),
+                ));
+            }
         };
         if let Found::Inode(occupied) = self.find(target.names()) {
             self.check_target(slot, occupied, change.overwrite, &target)?;
@@ -30,10 +35,19 @@ impl State {
         Ok(Applied::Done)
     }
 
-    fn check_target(&self, slot: Slot, occupied: Slot, overwrite: bool, target: &Components<'_>) -> Result<(), WireError> {
+    fn check_target(
+        &self,
+        slot: Slot,
+        occupied: Slot,
+        overwrite: bool,
+        target: &Components<'_>,
+    ) -> Result<(), WireError> {
         let target = target.canonical();
         if !overwrite {
-            return Err(WireError::new(Code::AlreadyExists, format!("rename destination {target} already exists")));
+            return Err(WireError::new(
+                Code::AlreadyExists,
+                format!("rename destination {target} already exists"),
+            ));
         }
         match (self.inodes.get(slot).is_directory(), self.inodes.get(occupied).is_directory()) {
             (true, false) => {
@@ -44,9 +58,10 @@ impl State {
                 let message = format!("rename source is a file, destination {target} is a directory");
                 Err(WireError::new(Code::IsADirectory, message))
             }
-            _ if self.child_count(occupied) > 0 => {
-                Err(WireError::new(Code::NotEmpty, format!("rename destination directory is not empty: {target}")))
-            }
+            _ if self.child_count(occupied) > 0 => Err(WireError::new(
+                Code::NotEmpty,
+                format!("rename destination directory is not empty: {target}"),
+            )),
             _ => Ok(()),
         }
     }
@@ -74,10 +89,16 @@ impl State {
 fn check_paths(source: &Components<'_>, target: &Components<'_>) -> Result<(), WireError> {
     let (from, to) = (source.canonical(), target.canonical());
     if source.is_root() || target.is_root() {
-        return Err(WireError::new(Code::InvalidArgument, format!("rename {from} to {to}: the root cannot be renamed")));
+        return Err(WireError::new(
+            Code::InvalidArgument,
+            format!("rename {from} to {to}: the root cannot be renamed"),
+        ));
     }
     if from == to {
-        return Err(WireError::new(Code::AlreadyExists, format!("The source {from} and destination {to} are the same")));
+        return Err(WireError::new(
+            Code::AlreadyExists,
+            format!("The source {from} and destination {to} are the same"),
+        ));
     }
     if target.names().starts_with(source.names()) {
         let message = format!("Rename destination {to} is a directory or file under source {from}");
