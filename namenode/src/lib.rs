@@ -1,6 +1,14 @@
-//! The RingFS namenode: namespace, block map, leases, write-ahead log, RPC server.
+//! The RingFS namenode: keeps the namespace, knows where blocks are, and says who may read and write them.
+//!
+//! Read [`core`] first: it decides everything, without I/O. [`state`] is the namespace, [`wal`] makes changes durable,
+//! [`rpc`] moves frames, [`server`] ties them together.
 
+pub mod blocks;
+pub mod calls;
 pub mod config;
+pub mod core;
+pub mod datanodes;
 pub mod directory;
+pub mod metrics;
 pub mod state;
 pub mod wal;

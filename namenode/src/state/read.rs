@@ -3,7 +3,7 @@
 use ringfs_proto::checksum::ChecksumType;
 use ringfs_proto::ids::{BlockId, InodeId, SessionId};
 use ringfs_proto::limits::LIST_PAGE_ENTRIES_MAX;
-use ringfs_proto::meta::namespace::{FileKind, FileRefV1, FileStatusV1, ListReplyV1};
+use ringfs_proto::meta::namespace::{BlockRefV1, FileKind, FileRefV1, FileStatusV1, ListReplyV1};
 use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
 
@@ -120,15 +120,15 @@ impl State {
         self.blocks.last(file.blocks)
     }
 
-    /// The last block but one of a file.
-    pub fn penultimate_block_of(&self, file: &FileView) -> Option<BlockView> {
-        self.blocks.penultimate(file.blocks)
-    }
-
     /// A block by its id, and its file.
     pub fn block(&self, id: BlockId) -> Option<(BlockView, FileView)> {
         let (view, slot) = self.blocks.find(id)?;
         Some((view, self.file_view(slot)?))
+    }
+
+    /// The block in a slot that is in use.
+    pub fn block_in_slot(&self, slot: Slot) -> Option<BlockRefV1> {
+        self.blocks.in_slot(slot)
     }
 
     /// All blocks, by id.

@@ -119,7 +119,7 @@ impl State {
 
     /// Whether a request to add a block was carried out before: its previous block is the last but one, and the last
     /// one is still open.
-    pub fn is_repeated_add(&self, list: BlockList, previous: Option<BlockRefV1>) -> bool {
+    fn is_repeated_add(&self, list: BlockList, previous: Option<BlockRefV1>) -> bool {
         let is_open = self.blocks.last(list).is_some_and(|last| last.is_open);
         let before = self.blocks.penultimate(list).map(|view| view.block);
         is_open && before == previous
@@ -200,6 +200,14 @@ impl State {
             effects.push(Effect::BlockCommitted(view.slot, block));
         }
         Ok(())
+    }
+
+    /// Refuses a session that does not have the file open for writing.
+    ///
+    /// # Errors
+    /// `LeaseLost`, also when the file is gone.
+    pub fn check_lease(&self, inode: InodeId, session: SessionId) -> Result<(), WireError> {
+        self.leased(inode, session).map(|_| ())
     }
 
     /// The slot of a file that `session` has open for writing.

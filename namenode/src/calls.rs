@@ -1,0 +1,149 @@
+//! Calls as the namespace thread sees them: decoded, with who called.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ringfs_proto::frame::Header;
+use ringfs_proto::hello::Role;
+use ringfs_proto::ids::{CallId, SessionId};
+use ringfs_proto::meta::{admin, membership, namespace};
+use ringfs_proto::ops::Op;
+use ringfs_proto::wire::{DecodeError, Message};
+use ringfs_proto::{Code, WireError};
+
+/// Who is at the other end of a connection.
+#[derive(Debug)]
+pub struct Caller {
+    /// Number of the connection, unique in this process.
+    pub connection: u64,
+    /// The caller's process.
+    pub session: SessionId,
+    /// On whose behalf.
+    pub user: String,
+    /// Where from.
+    pub address: IpAddr,
+    /// As what.
+    pub role: Role,
+    /// Bytes that this side sent for proofs.
+    pub nonce: [u8; 16],
+    /// Set when a datanode has proved the cluster's key here: its reports may be large.
+    pub is_datanode: AtomicBool,
+}
+
+impl Caller {
+    /// Whether reports are accepted from this connection.
+    pub fn is_proved_datanode(&self) -> bool {
+        self.is_datanode.load(Ordering::Relaxed)
+    }
+}
+
+/// Defines the requests and replies that the namenode knows, in one table.
+macro_rules! calls {
+    ($($name:ident: $request:ty => $reply:ty;)*) => {
+        /// What is asked.
+        #[derive(Debug, Clone, PartialEq)]
+        #[allow(missing_docs, reason = "the operations are documented in the protocol")]
+        pub enum Request {
+            $($name($request),)*
+        }
+
+        /// What is answered.
+        #[derive(Debug, Clone, PartialEq)]
+        #[allow(missing_docs, reason = "the operations are documented in the protocol")]
+        pub enum Reply {
+            $($name($reply),)*
+        }
+
+        impl Request {
+            /// Decodes the metadata of a frame.
+            ///
+            /// # Errors
+            /// `Malformed`, or `Unsupported` for an operation or version that is not served here.
+            pub fn decode(header: &Header, meta: &[u8]) -> Result<Self, WireError> {
+                if header.op_version != 1 {
+                    let message = format!("{} version {}: this release knows 1", header.op.name(), header.op_version);
+                    return Err(WireError::new(Code::Unsupported, message));
+                }
+                let malformed = |error: DecodeError| WireError::new(Code::Malformed, error.to_string());
+                match header.op {
+                    $(Op::$name => <$request>::decode(meta).map(Self::$name).map_err(malformed),)*
+                    other => Err(WireError::new(Code::Unsupported, format!("the namenode does not serve {}", other.name()))),
+                }
+            }
+
+            /// The operation.
+            pub fn op(&self) -> Op {
+                match self {
+                    $(Self::$name(_) => Op::$name,)*
+                }
+            }
+        }
+
+        impl Reply {
+            /// Appends the metadata of a frame.
+            pub fn encode_into(&self, bytes: &mut Vec<u8>) {
+                match self {
+                    $(Self::$name(reply) => reply.encode_into(bytes),)*
+                }
+            }
+        }
+    };
+}
+
+calls! {
+    Ping: admin::PingV1 => admin::PingV1;
+    Stat: namespace::StatRequestV1 => namespace::FileStatusV1;
+    List: namespace::ListRequestV1 => namespace::ListReplyV1;
+    Mkdirs: namespace::MkdirsRequestV1 => namespace::DoneV1;
+    Create: namespace::CreateRequestV1 => namespace::CreateReplyV1;
+    AddBlock: namespace::AddBlockRequestV1 => namespace::AddBlockReplyV1;
+    AbandonBlock: namespace::AbandonBlockRequestV1 => namespace::DoneV1;
+    Complete: namespace::CompleteRequestV1 => namespace::FileStatusV1;
+    GetBlockLocations: namespace::GetBlockLocationsRequestV1 => namespace::GetBlockLocationsReplyV1;
+    Rename: namespace::RenameRequestV1 => namespace::DoneV1;
+    Delete: namespace::DeleteRequestV1 => namespace::DeleteReplyV1;
+    FsStats: admin::FsStatsRequestV1 => admin::FsStatsReplyV1;
+    DatanodeReport: admin::DatanodeReportRequestV1 => admin::DatanodeReportReplyV1;
+    ServerDefaults: admin::ServerDefaultsRequestV1 => admin::ServerDefaultsReplyV1;
+    Register: membership::RegisterRequestV1 => membership::RegisterReplyV1;
+    Heartbeat: membership::HeartbeatRequestV1 => membership::HeartbeatReplyV1;
+    BlockReport: membership::BlockReportRequestV1 => membership::ReportReplyV1;
+    IncrementalReport: membership::IncrementalReportRequestV1 => membership::ReportReplyV1;
+}
+
+impl Request {
+    /// Whether it has the lane of its own that keeps datanodes alive under a storm of calls.
+    pub fn is_urgent(&self) -> bool {
+        matches!(
+            self,
+            Self::Register(_) | Self::Heartbeat(_) | Self::BlockReport(_) | Self::IncrementalReport(_)
+        )
+    }
+}
+
+/// A call and who waits for its answer.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Who called.
+    pub caller: Arc<Caller>,
+    /// Its id in the session.
+    pub call: CallId,
+    /// The session's lowest unanswered call.
+    pub lowest_unanswered: CallId,
+    /// The frame's header, from which the reply's is made.
+    pub header: Header,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// The answer to a call.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Who called.
+    pub caller: Arc<Caller>,
+    /// The header of the call.
+    pub header: Header,
+    /// The answer.
+    pub result: Result<Reply, WireError>,
+}

@@ -1,0 +1,225 @@
+//! The namenode's decisions: calls and the time go in, answers and log batches come out. No I/O, no threads, no clock.
+//!
+//! Log, then apply: a change becomes a record, the record joins the next batch, and only when the log says that the
+//! batch is durable is it applied and answered. Reads are answered at once from applied state.
+
+mod changes;
+mod membership;
+mod parked;
+mod reads;
+mod safe_mode;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use ringfs_proto::capability::ClusterKey;
+use ringfs_proto::ids::{CallId, ClusterId, LogIndex, SessionId};
+use ringfs_proto::{Code, WireError};
+
+use crate::blocks::{BlockMap, StorageIndex};
+use crate::calls::{Answer, Call, Reply, Request};
+use crate::config::Config;
+use crate::datanodes::{Datanodes, Patience};
+use crate::metrics::Metrics;
+use crate::state::{Effect, State};
+use crate::wal::BatchBuilder;
+use crate::wal::record::RecordV1;
+
+use parked::Parked;
+use safe_mode::SafeMode;
+
+/// The time, as the shell knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// Monotonic, ms since some start: for everything that waits.
+    pub mono_ms: u64,
+    /// Wall clock, ms since 1970: for records and capabilities only.
+    pub wall_ms: u64,
+}
+
+/// A change that is logged and not yet applied.
+#[derive(Debug)]
+struct Pending {
+    record: RecordV1,
+    waiters: Vec<Call>,
+    /// Where an added block shall go: chosen before it was logged.
+    pipeline: Vec<StorageIndex>,
+}
+
+/// The deciding part of a namenode.
+#[derive(Debug)]
+pub struct Core {
+    state: State,
+    blocks: BlockMap,
+    nodes: Datanodes,
+    cluster: ClusterId,
+    key: ClusterKey,
+    config: Config,
+    started_ms: u64,
+    safe_mode: SafeMode,
+    pending: VecDeque<Pending>,
+    in_flight: BTreeMap<(SessionId, CallId), LogIndex>,
+    filling: BatchBuilder,
+    full: VecDeque<BatchBuilder>,
+    spare: Vec<BatchBuilder>,
+    is_writing: bool,
+    parked: Parked,
+    answers: Vec<Answer>,
+    effects: Vec<Effect>,
+    metrics: Metrics,
+}
+
+impl Core {
+    /// A namenode whose log has been replayed into `state`.
+    pub fn new(
+        state: State,
+        cluster: ClusterId,
+        key: ClusterKey,
+        config: Config,
+        now: Now,
+        seed: u64,
+    ) -> Self {
+        let patience = Patience { stale_ms: config.datanode_stale_ms, dead_ms: config.datanode_dead_ms };
+        let mut blocks = BlockMap::default();
+        for view in state.all_blocks() {
+            blocks.add(view.slot, Vec::new());
+            if !view.is_open {
+                blocks.commit(view.slot, view.block);
+            }
+        }
+        let mut core = Self {
+            state,
+            blocks,
+            nodes: Datanodes::new(patience, seed),
+            cluster,
+            key,
+            config,
+            started_ms: now.mono_ms,
+            safe_mode: SafeMode::Waiting,
+            pending: VecDeque::new(),
+            in_flight: BTreeMap::new(),
+            filling: BatchBuilder::default(),
+            full: VecDeque::new(),
+            spare: Vec::new(),
+            is_writing: false,
+            parked: Parked::default(),
+            answers: Vec::new(),
+            effects: Vec::new(),
+            metrics: Metrics::default(),
+        };
+        core.look_at_safe_mode();
+        core
+    }
+
+    /// Takes a call. Its answer comes out of [`Core::take_answers`], now or later.
+    pub fn call(&mut self, call: Call, now: Now) {
+        self.metrics.count_call(call.request.op());
+        if let Some(result) = self.read(&call, now) {
+            self.answer(call, result);
+        } else if let Some(result) = self.datanode_call(&call, now) {
+            self.answer(call, result);
+        } else {
+            self.change(call, now);
+        }
+    }
+
+    /// A batch is durable up to its record `last`; its builder comes back.
+    pub fn durable(&mut self, last: LogIndex, builder: BatchBuilder, now: Now) {
+        self.is_writing = false;
+        self.spare.push(builder);
+        while self.pending.front().is_some_and(|pending| pending.record.index <= last) {
+            if let Some(pending) = self.pending.pop_front() {
+                self.apply(pending, now);
+            }
+        }
+    }
+
+    /// A connection is gone.
+    pub fn disconnected(&mut self, connection: u64) {
+        self.nodes.disconnected(connection);
+    }
+
+    /// Time has passed: called several times a second.
+    pub fn tick(&mut self, now: Now) {
+        for storage in self.nodes.tick(now.mono_ms) {
+            for slot in self.blocks.slots_of(storage) {
+                self.blocks.forget(slot, storage);
+            }
+        }
+        for call in self.parked.expired(now.mono_ms) {
+            let message = "the last block is not reported by enough datanodes yet";
+            self.answer(call, Err(WireError::new(Code::NotReplicatedYet, message)));
+        }
+        self.update_gauges();
+    }
+
+    /// Whether the log can make its next segment.
+    pub fn set_log_has_room(&mut self, has_room: bool) {
+        self.safe_mode.set_log_has_room(has_room);
+    }
+
+    /// Answers that are ready.
+    pub fn take_answers(&mut self) -> Vec<Answer> {
+        core::mem::take(&mut self.answers)
+    }
+
+    /// The next batch for the log, if none is being written.
+    pub fn take_batch(&mut self) -> Option<BatchBuilder> {
+        if self.is_writing {
+            return None;
+        }
+        let batch = match self.full.pop_front() {
+            Some(batch) => batch,
+            None if self.filling.is_empty() => return None,
+            None => core::mem::replace(&mut self.filling, self.spare.pop().unwrap_or_default()),
+        };
+        self.metrics.count_batch(batch.count());
+        self.is_writing = true;
+        Some(batch)
+    }
+
+    /// Whether nothing waits for the log or for a report.
+    pub fn is_drained(&self) -> bool {
+        self.pending.is_empty() && !self.is_writing
+    }
+
+    /// The namespace, for tests and totals.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    fn answer(&mut self, call: Call, result: Result<Reply, WireError>) {
+        audit(&call, &result);
+        if result.is_err() {
+            self.metrics.count_error(call.request.op());
+        }
+        let Call { caller, header, .. } = call;
+        self.answers.push(Answer { caller, header, result });
+    }
+}
+
+/// One line per operation on the namespace: who, from where, what, on which path, with which result.
+fn audit(call: &Call, result: &Result<Reply, WireError>) {
+    let (path, target) = match &call.request {
+        Request::Stat(request) => (request.path.as_str(), ""),
+        Request::List(request) => (request.path.as_str(), ""),
+        Request::Mkdirs(request) => (request.path.as_str(), ""),
+        Request::Create(request) => (request.path.as_str(), ""),
+        Request::Rename(request) => (request.source.as_str(), request.target.as_str()),
+        Request::Delete(request) => (request.path.as_str(), ""),
+        Request::GetBlockLocations(request) => match &request.file {
+            ringfs_proto::meta::namespace::FileRefV1::Path(path) => (path.as_str(), ""),
+            ringfs_proto::meta::namespace::FileRefV1::Inode(_) => return,
+        },
+        _ => return,
+    };
+    let (caller, op) = (&call.caller, call.request.op().name());
+    let code = result.as_ref().err().map_or(0, |error| error.code as u16);
+    tracing::info!(target: "audit", user = caller.user, ip = %caller.address, op, path, target, code);
+}

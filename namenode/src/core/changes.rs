@@ -1,0 +1,287 @@
+//! Changes of the namespace: filtered, logged, applied, answered.
+
+use ringfs_proto::ids::{BlockId, LogIndex, Stamp, Term};
+use ringfs_proto::limits::{
+    BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, REPLICATION_MAX,
+};
+use ringfs_proto::meta::namespace::{
+    AddBlockReplyV1, AddBlockRequestV1, BlockRefV1, CompleteRequestV1, CreateReplyV1, CreateRequestV1,
+    DeleteReplyV1, DoneV1,
+};
+use ringfs_proto::path::Components;
+use ringfs_proto::{Code, WireError};
+
+use super::{Core, Now, Pending};
+use crate::blocks::StorageIndex;
+use crate::calls::{Call, Reply, Request};
+use crate::datanodes::Placement;
+use crate::state::{Applied, Effect, Outcome};
+use crate::wal::BatchBuilder;
+use crate::wal::record::{
+    AbandonBlockV1, AddBlockV1, ChangeV1, CompleteV1, CreateV1, DeleteV1, MkdirsV1, RecordV1, RenameV1,
+};
+
+/// The only term until there are replicated namenodes.
+const TERM: Term = Term(1);
+
+/// What becomes of a change before it is logged.
+enum Filtered {
+    Log(ChangeV1, Vec<StorageIndex>),
+    /// It waits for reports of this block.
+    Park(BlockId),
+}
+
+impl Core {
+    /// Takes a change: a retry is answered from the cache or joins the call in flight; the rest is filtered and logged.
+    pub(super) fn change(&mut self, call: Call, now: Now) {
+        let key = (call.caller.session, call.call);
+        if let Some(outcome) = self.state.retry_result(key.0, key.1).cloned() {
+            let result = self.reply_to(&call, &outcome, now);
+            return self.answer(call, result);
+        }
+        if let Some(index) = self.in_flight.get(&key) {
+            let first = self.pending.front().map_or(*index, |pending| pending.record.index);
+            if let Some(pending) = self.pending.get_mut((index.0 - first.0) as usize) {
+                pending.waiters.push(call);
+            }
+            return;
+        }
+        self.filter_and_log(call, now, None);
+    }
+
+    /// Looks again at the calls that wait for a block.
+    pub(super) fn wake_parked(&mut self, block: BlockId, now: Now) {
+        for (deadline_ms, call) in self.parked.wake(block) {
+            self.filter_and_log(call, now, Some(deadline_ms));
+        }
+    }
+
+    fn filter_and_log(&mut self, call: Call, now: Now, parked_until: Option<u64>) {
+        match (self.filter(&call), parked_until) {
+            (Err(error), _) => self.answer(call, Err(error)),
+            (Ok(Filtered::Log(change, pipeline)), _) => self.log(call, change, pipeline, now),
+            (Ok(Filtered::Park(block)), Some(deadline_ms)) => self.parked.put_back(block, deadline_ms, call),
+            (Ok(Filtered::Park(block)), None) => {
+                if let Some(call) = self.parked.park(block, call, now.mono_ms) {
+                    self.answer(
+                        call,
+                        Err(WireError::new(Code::Busy, "too many calls wait for block reports")),
+                    );
+                }
+            }
+        }
+    }
+
+    /// Refuses what cannot succeed, and decides what depends on soft state.
+    fn filter(&mut self, call: &Call) -> Result<Filtered, WireError> {
+        let log = |change| Ok(Filtered::Log(change, Vec::new()));
+        match &call.request {
+            Request::Mkdirs(request) => {
+                self.check_safe_mode(&format!("create directory {}", request.path))?;
+                let path = Components::parse(&request.path)?.canonical();
+                log(ChangeV1::Mkdirs(MkdirsV1 {
+                    path,
+                    mode: request.mode,
+                    create_parents: request.create_parents,
+                }))
+            }
+            Request::Create(request) => self.filter_create(request),
+            Request::AddBlock(request) => self.filter_add_block(request, call),
+            Request::AbandonBlock(request) => {
+                self.check_safe_mode(&format!("abandon block {}", request.block))?;
+                self.state.check_lease(request.inode, call.caller.session)?;
+                log(ChangeV1::AbandonBlock(AbandonBlockV1 { inode: request.inode, block: request.block }))
+            }
+            Request::Complete(request) => self.filter_complete(request),
+            Request::Rename(request) => {
+                self.check_safe_mode(&format!("rename {}", request.source))?;
+                let source = Components::parse(&request.source)?.canonical();
+                let target = Components::parse(&request.target)?.canonical();
+                log(ChangeV1::Rename(RenameV1 { source, target, overwrite: request.overwrite }))
+            }
+            Request::Delete(request) => {
+                self.check_safe_mode(&format!("delete {}", request.path))?;
+                let path = Components::parse(&request.path)?.canonical();
+                log(ChangeV1::Delete(DeleteV1 { path, recursive: request.recursive }))
+            }
+            other => Err(WireError::new(Code::Unsupported, format!("{} is no change", other.op().name()))),
+        }
+    }
+
+    fn filter_create(&self, request: &CreateRequestV1) -> Result<Filtered, WireError> {
+        self.check_safe_mode(&format!("create file {}", request.path))?;
+        let path = Components::parse(&request.path)?;
+        let invalid = |message| Err(WireError::new(Code::InvalidArgument, message));
+        let replication =
+            if request.replication == 0 { self.config.replication } else { request.replication };
+        if replication > REPLICATION_MAX {
+            return invalid(format!(
+                "Requested replication factor of {replication} exceeds maximum of {REPLICATION_MAX} for {}",
+                request.path
+            ));
+        }
+        let block_size = if request.block_size == 0 { self.config.block_size } else { request.block_size };
+        if block_size < BLOCK_BYTES_MIN {
+            return invalid(format!(
+                "Specified block size is less than configured minimum value: {block_size} < {BLOCK_BYTES_MIN}"
+            ));
+        }
+        if block_size > BLOCK_BYTES_MAX || !block_size.is_multiple_of(u64::from(CHUNK_BYTES_MIN)) {
+            return invalid(format!(
+                "block size {block_size} is not a multiple of {CHUNK_BYTES_MIN} up to {BLOCK_BYTES_MAX}"
+            ));
+        }
+        let chunk = request.chunk_bytes;
+        if chunk != 0 && !(chunk.is_power_of_two() && (CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(&chunk)) {
+            return invalid(format!(
+                "checksum chunk of {chunk} bytes is not a power of two from {CHUNK_BYTES_MIN} to {CHUNK_BYTES_MAX}"
+            ));
+        }
+        let change = CreateV1 {
+            path: path.canonical(),
+            mode: request.mode,
+            overwrite: request.overwrite,
+            create_parents: request.create_parents,
+            replication,
+            block_size,
+            checksum: request.checksum,
+            chunk_bytes: chunk,
+        };
+        Ok(Filtered::Log(ChangeV1::Create(change), Vec::new()))
+    }
+
+    fn filter_add_block(&mut self, request: &AddBlockRequestV1, call: &Call) -> Result<Filtered, WireError> {
+        self.check_safe_mode(&format!("add a block to inode {}", request.inode))?;
+        self.state.check_lease(request.inode, call.caller.session)?;
+        let file = self.state.file(request.inode)?;
+        if let Some(block) = self.unreported(request.previous) {
+            return Ok(Filtered::Park(block));
+        }
+        let placement = Placement {
+            replicas: file.replication as usize,
+            bytes: file.block_size,
+            writer: call.caller.address,
+            excluded: &request.excluded,
+        };
+        let pipeline = self.nodes.place(&placement);
+        if pipeline.len() < usize::from(self.config.replication_min.min(file.replication)) {
+            let [live, stale, dead] = self.nodes.counts();
+            let path = self.state.path_of_inode(request.inode).unwrap_or_default();
+            let message = format!(
+                "no datanode has room for a block of {path} ({} bytes): {live} live, {stale} silent, {dead} lost, {} excluded by the writer",
+                file.block_size,
+                request.excluded.len()
+            );
+            return Err(WireError::new(Code::NoRoom, message));
+        }
+        let (block, stamp) = self.next_block();
+        let change = AddBlockV1 { inode: request.inode, previous: request.previous, block, stamp };
+        Ok(Filtered::Log(ChangeV1::AddBlock(change), pipeline))
+    }
+
+    fn filter_complete(&self, request: &CompleteRequestV1) -> Result<Filtered, WireError> {
+        self.check_safe_mode(&format!("close inode {}", request.inode))?;
+        if let Some(block) = self.unreported(request.last) {
+            return Ok(Filtered::Park(block));
+        }
+        let change = CompleteV1 { inode: request.inode, last: request.last };
+        Ok(Filtered::Log(ChangeV1::Complete(change), Vec::new()))
+    }
+
+    /// The block, if it is open and not yet finalized on enough datanodes as its writer says it is.
+    fn unreported(&self, block: Option<BlockRefV1>) -> Option<BlockId> {
+        let block = block?;
+        let (view, file) = self.state.block(block.block)?;
+        let needed = usize::from(self.config.replication_min.min(file.replication));
+        (view.is_open && self.blocks.finalized(view.slot, block) < needed).then_some(block.block)
+    }
+
+    /// The next ids: above all that were applied or are logged.
+    fn next_block(&self) -> (BlockId, Stamp) {
+        let logged = self.pending.iter().rev().find_map(|pending| match &pending.record.change {
+            ChangeV1::AddBlock(change) => Some((change.block, change.stamp)),
+            _ => None,
+        });
+        let (block, stamp) = logged.unwrap_or((self.state.last_block(), self.state.last_stamp()));
+        (BlockId(block.0 + 1), Stamp(stamp.0 + 1))
+    }
+
+    fn log(&mut self, call: Call, change: ChangeV1, pipeline: Vec<StorageIndex>, now: Now) {
+        let last = self.pending.back().map(|pending| (pending.record.index, pending.record.time_ms));
+        let (index, time_ms) = last.unwrap_or((self.state.applied(), self.state.time_ms()));
+        let record = RecordV1 {
+            index: LogIndex(index.0 + 1),
+            term: TERM,
+            time_ms: time_ms.max(now.wall_ms),
+            session: call.caller.session,
+            call: call.call,
+            lowest_unanswered: call.lowest_unanswered.min(call.call),
+            user: call.caller.user.clone(),
+            change,
+        };
+        if self.filling.is_full() {
+            let empty: BatchBuilder = self.spare.pop().unwrap_or_default();
+            self.full.push_back(core::mem::replace(&mut self.filling, empty));
+        }
+        self.filling.push(&record);
+        self.in_flight.insert((record.session, record.call), record.index);
+        self.pending.push_back(Pending { record, waiters: vec![call], pipeline });
+    }
+
+    /// Applies a durable change and answers everyone who waits for it.
+    pub(super) fn apply(&mut self, pending: Pending, now: Now) {
+        let Pending { record, waiters, pipeline } = pending;
+        self.in_flight.remove(&(record.session, record.call));
+        let mut effects = core::mem::take(&mut self.effects);
+        let outcome = self.state.apply(&record, &mut effects);
+        for effect in effects.drain(..) {
+            self.take_effect(effect, &pipeline);
+        }
+        self.effects = effects;
+        for call in waiters {
+            let result = self.reply_to(&call, &outcome, now);
+            self.answer(call, result);
+        }
+    }
+
+    fn take_effect(&mut self, effect: Effect, pipeline: &[StorageIndex]) {
+        match effect {
+            Effect::BlockAdded(slot, _) => self.blocks.add(slot, pipeline.to_vec()),
+            Effect::BlockCommitted(slot, block) => self.blocks.commit(slot, block),
+            Effect::BlockRemoved(slot, block) => {
+                for storage in self.blocks.remove(slot) {
+                    self.nodes.invalidate(storage, block);
+                }
+            }
+        }
+    }
+
+    /// What the caller gets for an outcome, now or when it asks again.
+    fn reply_to(&mut self, call: &Call, outcome: &Outcome, now: Now) -> Result<Reply, WireError> {
+        let applied = outcome.clone()?;
+        let done = DoneV1 { index: self.state.applied() };
+        let gone = |inode| WireError::new(Code::NotFound, format!("inode {inode} was deleted"));
+        match (&call.request, applied) {
+            (Request::Create(_), Applied::Created(inode)) => {
+                let status = self.state.stat_inode(inode).ok_or_else(|| gone(inode))?;
+                Ok(Reply::Create(CreateReplyV1 { status }))
+            }
+            (Request::Complete(_), Applied::Completed(inode)) => {
+                self.state.stat_inode(inode).map(Reply::Complete).ok_or_else(|| gone(inode))
+            }
+            (Request::AddBlock(request), Applied::BlockAdded(block)) => {
+                let located = self.locate_for_writing(block, call, now).ok_or_else(|| gone(request.inode))?;
+                Ok(Reply::AddBlock(AddBlockReplyV1 { located }))
+            }
+            (Request::Delete(_), Applied::Deleted(deleted)) => Ok(Reply::Delete(DeleteReplyV1 { deleted })),
+            (Request::Mkdirs(_), Applied::Done) => Ok(Reply::Mkdirs(done)),
+            (Request::Rename(_), Applied::Done) => Ok(Reply::Rename(done)),
+            (Request::AbandonBlock(_), Applied::Done) => Ok(Reply::AbandonBlock(done)),
+            (request, applied) => {
+                let message =
+                    format!("call {} of the session was {applied:?}, not {}", call.call, request.op().name());
+                Err(WireError::new(Code::InvalidArgument, message))
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Datanodes: registration, heartbeats, reports.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use ringfs_proto::ids::ReportSequence;
+use ringfs_proto::limits::REPORT_PAGE_REPLICAS_MAX;
+use ringfs_proto::meta::membership::{
+    BlockReportRequestV1, HeartbeatReplyV1, HeartbeatRequestV1, IncrementalReportRequestV1, RegisterReplyV1,
+    RegisterRequestV1, ReplicaChangeV1, ReplicaState, ReplicaV1, ReportReplyV1,
+};
+use ringfs_proto::meta::namespace::BlockRefV1;
+use ringfs_proto::{Code, WireError};
+
+use super::safe_mode::SafeMode;
+use super::{Core, Now};
+use crate::blocks::StorageIndex;
+use crate::calls::{Call, Caller, Reply, Request};
+use crate::datanodes::Reporting;
+
+impl Core {
+    /// Answers a datanode; `None` for calls of others.
+    pub(super) fn datanode_call(&mut self, call: &Call, now: Now) -> Option<Result<Reply, WireError>> {
+        let caller = &call.caller;
+        Some(match &call.request {
+            Request::Register(request) => self.register(request, caller, now).map(Reply::Register),
+            Request::Heartbeat(request) => self.heartbeat(request, caller, now).map(Reply::Heartbeat),
+            Request::BlockReport(request) => self.block_report(request, caller, now).map(Reply::BlockReport),
+            Request::IncrementalReport(request) => {
+                self.incremental_report(request, caller, now).map(Reply::IncrementalReport)
+            }
+            _ => return None,
+        })
+    }
+
+    fn register(
+        &mut self,
+        request: &RegisterRequestV1,
+        caller: &Caller,
+        now: Now,
+    ) -> Result<RegisterReplyV1, WireError> {
+        if request.cluster != self.cluster {
+            let message = format!("datanode of cluster {}, this is {}", request.cluster, self.cluster);
+            return Err(WireError::new(Code::WrongCluster, message));
+        }
+        if !self.key.is_proved("register", &caller.nonce, &request.datanode.0, &request.proof) {
+            let message = format!("datanode {} does not have the cluster's key", request.datanode);
+            return Err(WireError::new(Code::PermissionDenied, message));
+        }
+        let epoch = self.nodes.register(request, caller.address, caller.connection, now.mono_ms)?;
+        caller.is_datanode.store(true, Ordering::Relaxed);
+        tracing::info!(datanode = %request.datanode, address = %caller.address, port = request.port, volumes = request.volumes.len(), %epoch, "datanode registered");
+        Ok(RegisterReplyV1 {
+            epoch,
+            proof: self.key.prove("accept", &request.nonce, &request.datanode.0),
+            clock_s: now.wall_ms / 1000,
+            heartbeat_interval_ms: self.config.heartbeat_interval_ms,
+        })
+    }
+
+    fn heartbeat(
+        &mut self,
+        request: &HeartbeatRequestV1,
+        caller: &Caller,
+        now: Now,
+    ) -> Result<HeartbeatReplyV1, WireError> {
+        let index = self.nodes.check_epoch(caller.connection, request.epoch)?;
+        // A state that is older than the datanodes', or not yet compared with them, deletes nothing.
+        let is_settled = now.mono_ms.saturating_sub(self.started_ms) >= self.config.invalidation_delay_ms;
+        let may_invalidate = is_settled && matches!(self.safe_mode, SafeMode::Off | SafeMode::NoRoom);
+        let per_second = self.config.invalidations_per_second;
+        let commands =
+            self.nodes.heartbeat(index, request.volumes.clone(), now.mono_ms, per_second, may_invalidate);
+        Ok(HeartbeatReplyV1 { clock_s: now.wall_ms / 1000, commands })
+    }
+
+    fn incremental_report(
+        &mut self,
+        request: &IncrementalReportRequestV1,
+        caller: &Caller,
+        now: Now,
+    ) -> Result<ReportReplyV1, WireError> {
+        let index = self.nodes.check_epoch(caller.connection, request.epoch)?;
+        let storage_index = self.nodes.storage_index(index, request.storage)?;
+        let storage = self.nodes.storage_mut(storage_index);
+        if request.sequence <= storage.sequence {
+            return Ok(ReportReplyV1 { sequence: request.sequence });
+        }
+        storage.sequence = request.sequence;
+        for change in &request.changes {
+            let block = match change {
+                ReplicaChangeV1::Stored(replica) => replica.block,
+                ReplicaChangeV1::Deleted(block) | ReplicaChangeV1::Corrupt(block) => *block,
+            };
+            if let Some(reporting) = &mut self.nodes.storage_mut(storage_index).reporting {
+                reporting.changed.insert(block.block);
+            }
+            match change {
+                ReplicaChangeV1::Stored(replica) => self.stored(storage_index, *replica),
+                ReplicaChangeV1::Deleted(block) => self.deleted(storage_index, *block),
+                ReplicaChangeV1::Corrupt(block) => self.corrupt(storage_index, *block),
+            }
+            self.wake_parked(block.block, now);
+        }
+        self.look_at_safe_mode();
+        Ok(ReportReplyV1 { sequence: request.sequence })
+    }
+
+    /// A page of a full report: a snapshot at its sequence. Nothing is forgotten before the last page.
+    fn block_report(
+        &mut self,
+        request: &BlockReportRequestV1,
+        caller: &Caller,
+        now: Now,
+    ) -> Result<ReportReplyV1, WireError> {
+        let index = self.nodes.check_epoch(caller.connection, request.epoch)?;
+        let storage_index = self.nodes.storage_index(index, request.storage)?;
+        if request.replicas.len() > REPORT_PAGE_REPLICAS_MAX {
+            let message =
+                format!("a page of {} replicas exceeds {REPORT_PAGE_REPLICAS_MAX}", request.replicas.len());
+            return Err(WireError::new(Code::LimitExceeded, message));
+        }
+        let mut reporting = self.take_reporting(storage_index, request.sequence, request.page)?;
+        for replica in &request.replicas {
+            if reporting.changed.contains(&replica.block.block) {
+                continue;
+            }
+            if let Some((view, _)) = self.state.block(replica.block.block) {
+                reporting.seen.insert(view.slot);
+            }
+            self.stored(storage_index, *replica);
+            self.wake_parked(replica.block.block, now);
+        }
+        if request.is_last {
+            self.end_report(storage_index, &reporting);
+        } else {
+            reporting.next_page += 1;
+            self.nodes.storage_mut(storage_index).reporting = Some(reporting);
+        }
+        self.look_at_safe_mode();
+        Ok(ReportReplyV1 { sequence: request.sequence })
+    }
+
+    /// The report that a page belongs to; page 0 begins a new one.
+    fn take_reporting(
+        &mut self,
+        storage: StorageIndex,
+        sequence: ReportSequence,
+        page: u32,
+    ) -> Result<Reporting, WireError> {
+        let storage = self.nodes.storage_mut(storage);
+        if page == 0 {
+            // The snapshot contains every change up to its sequence.
+            storage.sequence = storage.sequence.max(sequence);
+            return Ok(Reporting { sequence, next_page: 0, seen: BTreeSet::new(), changed: BTreeSet::new() });
+        }
+        let expected = storage
+            .reporting
+            .take()
+            .filter(|reporting| reporting.sequence == sequence && reporting.next_page == page);
+        expected.ok_or_else(|| {
+            let message =
+                format!("page {page} of report {sequence} of storage {} does not follow", storage.id);
+            WireError::new(Code::InvalidArgument, message)
+        })
+    }
+
+    fn end_report(&mut self, storage: StorageIndex, reporting: &Reporting) {
+        for slot in self.blocks.slots_of(storage) {
+            let is_known_better = reporting.seen.contains(&slot)
+                || self
+                    .state
+                    .block_in_slot(slot)
+                    .is_some_and(|block| reporting.changed.contains(&block.block));
+            if !is_known_better {
+                self.blocks.forget(slot, storage);
+            }
+        }
+        let storage = self.nodes.storage_mut(storage);
+        storage.is_reported = true;
+        tracing::info!(storage = %storage.id, replicas = reporting.seen.len(), "full block report");
+    }
+
+    fn stored(&mut self, storage: StorageIndex, replica: ReplicaV1) {
+        let block = replica.block;
+        if block.block > self.state.last_block() {
+            return self.found_newer_block(block.block);
+        }
+        let Some((view, _)) = self.state.block(block.block) else {
+            return self.nodes.invalidate(storage, block);
+        };
+        if block.stamp < view.block.stamp {
+            return self.nodes.invalidate(storage, block);
+        }
+        if view.is_open {
+            self.blocks.report_open(view.slot, storage, replica);
+        } else if replica.state == ReplicaState::Finalized {
+            if block == view.block {
+                self.blocks.insert(view.slot, storage);
+            } else {
+                tracing::warn!(block = %block.block, found = block.length, expected = view.block.length, "replica has a wrong length or stamp");
+                self.blocks.mark_corrupt(view.slot, storage);
+            }
+        }
+    }
+
+    fn deleted(&mut self, storage: StorageIndex, block: BlockRefV1) {
+        if let Some((view, _)) = self.state.block(block.block) {
+            self.blocks.forget(view.slot, storage);
+        }
+    }
+
+    fn corrupt(&mut self, storage: StorageIndex, block: BlockRefV1) {
+        if let Some((view, _)) = self.state.block(block.block).filter(|(view, _)| !view.is_open) {
+            tracing::warn!(block = %block.block, "a datanode reports a corrupt replica");
+            self.blocks.mark_corrupt(view.slot, storage);
+        }
+    }
+}

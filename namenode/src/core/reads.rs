@@ -1,0 +1,189 @@
+//! Calls that change nothing: answered at once from applied state.
+
+use ringfs_proto::capability::{Capability, CapabilityBytes, LIFETIME_S, Mode};
+use ringfs_proto::ids::{BlockId, PrincipalId};
+use ringfs_proto::limits::{CHUNK_BYTES_NATIVE, LOCATED_BLOCKS_MAX, PACKET_DATA_BYTES_DEFAULT};
+use ringfs_proto::meta::admin::{DatanodeReportReplyV1, FsStatsReplyV1, ServerDefaultsReplyV1};
+use ringfs_proto::meta::namespace::{GetBlockLocationsReplyV1, GetBlockLocationsRequestV1, LocatedBlockV1};
+use ringfs_proto::path::Components;
+use ringfs_proto::{Code, WireError};
+
+use super::{Core, Now};
+use crate::blocks::StorageIndex;
+use crate::calls::{Call, Reply, Request};
+use crate::datanodes::Placement;
+use crate::state::{BlockView, FileView};
+
+impl Core {
+    /// Answers a read; `None` for everything else.
+    pub(super) fn read(&mut self, call: &Call, now: Now) -> Option<Result<Reply, WireError>> {
+        Some(match &call.request {
+            Request::Ping(request) => Ok(Reply::Ping(request.clone())),
+            Request::Stat(request) => {
+                Components::parse(&request.path).and_then(|path| self.state.stat(&path)).map(Reply::Stat)
+            }
+            Request::List(request) => {
+                let list =
+                    |path: Components<'_>| self.state.list(&path, &request.start_after, request.entries_max);
+                Components::parse(&request.path).and_then(list).map(Reply::List)
+            }
+            Request::GetBlockLocations(request) => {
+                self.locations(request, call, now).map(Reply::GetBlockLocations)
+            }
+            Request::FsStats(_) => Ok(Reply::FsStats(self.fs_stats())),
+            Request::DatanodeReport(_) => {
+                let blocks = &self.blocks;
+                let datanodes =
+                    self.nodes.report(now.mono_ms, |storage| blocks.slots_of(storage).len() as u64);
+                Ok(Reply::DatanodeReport(DatanodeReportReplyV1 { datanodes }))
+            }
+            Request::ServerDefaults(_) => Ok(Reply::ServerDefaults(ServerDefaultsReplyV1 {
+                block_size: self.config.block_size,
+                replication: self.config.replication,
+                chunk_bytes: CHUNK_BYTES_NATIVE,
+                packet_bytes: PACKET_DATA_BYTES_DEFAULT as u32,
+            })),
+            _ => return None,
+        })
+    }
+
+    fn locations(
+        &mut self,
+        request: &GetBlockLocationsRequestV1,
+        call: &Call,
+        now: Now,
+    ) -> Result<GetBlockLocationsReplyV1, WireError> {
+        let file = self.state.file_ref(&request.file)?;
+        let views: Vec<BlockView> =
+            self.state.blocks_in(&file, request.offset, request.length).take(LOCATED_BLOCKS_MAX).collect();
+        let blocks = views.into_iter().map(|view| self.locate(&file, &view, call, now)).collect();
+        let status = self.state.stat_inode(file.inode);
+        let gone = || WireError::new(Code::NotFound, format!("inode {} does not exist", file.inode));
+        Ok(GetBlockLocationsReplyV1 { status: status.ok_or_else(gone)?, blocks })
+    }
+
+    /// A block for reading.
+    fn locate(&mut self, file: &FileView, view: &BlockView, call: &Call, now: Now) -> LocatedBlockV1 {
+        let mut storages: Vec<StorageIndex> = self.blocks.storages(view.slot).collect();
+        if let Some(open) = self.blocks.open(view.slot).filter(|_| view.is_open) {
+            // The pipeline is known until a restart, what was reported after it.
+            storages.extend(open.pipeline.iter().chain(open.replicas.keys()));
+            storages.sort_unstable();
+            storages.dedup();
+        }
+        self.nodes.sort_for_reading(&mut storages, call.caller.address);
+        self.located(file, view, &storages, Mode::Read, call, now)
+    }
+
+    /// A new block for writing, with its pipeline; chosen again when a restart has forgotten it.
+    pub(super) fn locate_for_writing(
+        &mut self,
+        block: BlockId,
+        call: &Call,
+        now: Now,
+    ) -> Option<LocatedBlockV1> {
+        let (view, file) = self.state.block(block)?;
+        let mut pipeline = self.blocks.open(view.slot).map(|open| open.pipeline.clone()).unwrap_or_default();
+        if pipeline.is_empty() {
+            let (replicas, writer) = (file.replication as usize, call.caller.address);
+            pipeline =
+                self.nodes.place(&Placement { replicas, bytes: file.block_size, writer, excluded: &[] });
+            self.blocks.add(view.slot, pipeline.clone());
+        }
+        let offset = self
+            .state
+            .last_block_of(&file)
+            .filter(|last| last.slot == view.slot)
+            .map_or(0, |last| last.offset);
+        Some(self.located(&file, &BlockView { offset, ..view }, &pipeline, Mode::Write, call, now))
+    }
+
+    fn located(
+        &self,
+        file: &FileView,
+        view: &BlockView,
+        storages: &[StorageIndex],
+        mode: Mode,
+        call: &Call,
+        now: Now,
+    ) -> LocatedBlockV1 {
+        LocatedBlockV1 {
+            block: view.block,
+            offset: view.offset,
+            is_open: view.is_open,
+            nodes: storages.iter().map(|storage| self.nodes.node(*storage)).collect(),
+            capability: self.sign(file, view, mode, call, now),
+        }
+    }
+
+    fn sign(&self, file: &FileView, view: &BlockView, mode: Mode, call: &Call, now: Now) -> CapabilityBytes {
+        self.key.sign(&Capability {
+            mode,
+            checksum: file.checksum,
+            chunk_bytes: if file.chunk_bytes == 0 { CHUNK_BYTES_NATIVE } else { file.chunk_bytes },
+            user: self.state.principal(&call.caller.user).unwrap_or(PrincipalId(u32::MAX)),
+            block: view.block.block,
+            stamp: view.block.stamp,
+            length_limit: file.block_size.max(view.block.length),
+            expires_s: now.wall_ms / 1000 + LIFETIME_S,
+        })
+    }
+
+    /// Totals. Looks at every block: for people and monitors, not for a path that is hot.
+    pub(super) fn fs_stats(&self) -> FsStatsReplyV1 {
+        let counts = self.state.counts();
+        let sum = |value: fn(&ringfs_proto::meta::membership::VolumeStatusV1) -> u64| {
+            self.nodes.volumes().map(value).sum()
+        };
+        let [datanodes_live, datanodes_stale, datanodes_dead] = self.nodes.counts();
+        FsStatsReplyV1 {
+            cluster: self.cluster,
+            capacity_bytes: sum(|volume| volume.capacity_bytes),
+            used_bytes: sum(|volume| volume.used_bytes),
+            remaining_bytes: sum(|volume| volume.remaining_bytes),
+            files: counts.files,
+            directories: counts.directories,
+            blocks: counts.blocks,
+            open_files: self.state.open_files() as u64,
+            under_replicated_blocks: self.under_replicated(),
+            missing_blocks: counts.committed_blocks.saturating_sub(self.blocks.reported()),
+            corrupt_blocks: self.blocks.corrupt_count(),
+            pending_deletion_blocks: self.nodes.pending_invalidations(),
+            datanodes_live,
+            datanodes_stale,
+            datanodes_dead,
+            safe_mode: self.safe_mode_reason(),
+            applied: self.state.applied(),
+            namespace_bytes: (self.state.memory_bytes() + self.blocks.memory_bytes()) as u64,
+        }
+    }
+
+    fn under_replicated(&self) -> u64 {
+        let committed = self.state.all_blocks().filter(|view| !view.is_open);
+        let is_short = |view: &BlockView| {
+            let wanted =
+                self.state.block(view.block.block).map_or(1, |(_, file)| usize::from(file.replication));
+            (1..wanted).contains(&self.blocks.count(view.slot))
+        };
+        committed.filter(is_short).count() as u64
+    }
+
+    /// Puts what monitors see into the metrics.
+    pub(super) fn update_gauges(&self) {
+        let counts = self.state.counts();
+        let [live, stale, dead] = self.nodes.counts();
+        let gauges = &self.metrics.gauges;
+        gauges.files.set(counts.files);
+        gauges.directories.set(counts.directories);
+        gauges.blocks.set(counts.blocks);
+        gauges.blocks_missing.set(counts.committed_blocks.saturating_sub(self.blocks.reported()));
+        gauges.open_files.set(self.state.open_files() as u64);
+        gauges.pending_deletions.set(self.nodes.pending_invalidations());
+        gauges.datanodes_live.set(u64::from(live));
+        gauges.datanodes_stale.set(u64::from(stale));
+        gauges.datanodes_dead.set(u64::from(dead));
+        gauges.safe_mode.set(u64::from(!self.safe_mode_reason().is_empty()));
+        gauges.parked.set(self.parked.count() as u64);
+        gauges.applied.set(self.state.applied().0);
+    }
+}

@@ -1,0 +1,159 @@
+//! What the namenode counts. Written by the namespace thread, read by the HTTP face at any time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ringfs_proto::metrics::Metric;
+use ringfs_proto::ops::Op;
+
+/// A number with one writer.
+#[derive(Debug, Default)]
+pub struct Value(AtomicU64);
+
+impl Value {
+    /// Sets it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Adds to it; only its one writer may.
+    pub fn add(&self, value: u64) {
+        self.set(self.get() + value);
+    }
+
+    /// Reads it.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Values that rise and fall.
+#[derive(Debug, Default)]
+#[allow(missing_docs, reason = "described where they are shown")]
+pub struct Gauges {
+    pub files: Value,
+    pub directories: Value,
+    pub blocks: Value,
+    pub blocks_missing: Value,
+    pub open_files: Value,
+    pub pending_deletions: Value,
+    pub datanodes_live: Value,
+    pub datanodes_stale: Value,
+    pub datanodes_dead: Value,
+    pub safe_mode: Value,
+    pub parked: Value,
+    pub applied: Value,
+}
+
+#[derive(Debug)]
+struct Counters {
+    calls: Vec<Value>,
+    errors: Vec<Value>,
+    batches: Value,
+    records: Value,
+}
+
+/// All of them.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    counters: Arc<Counters>,
+    /// Values that rise and fall.
+    pub gauges: Arc<Gauges>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let per_op = || Op::ALL.iter().map(|_| Value::default()).collect();
+        let counters = Counters {
+            calls: per_op(),
+            errors: per_op(),
+            batches: Value::default(),
+            records: Value::default(),
+        };
+        Self { counters: Arc::new(counters), gauges: Arc::default() }
+    }
+}
+
+impl Metrics {
+    /// A call has come.
+    pub fn count_call(&self, op: Op) {
+        self.counters.calls[index(op)].add(1);
+    }
+
+    /// A call was answered with an error.
+    pub fn count_error(&self, op: Op) {
+        self.counters.errors[index(op)].add(1);
+    }
+
+    /// A batch goes to the log.
+    pub fn count_batch(&self, records: usize) {
+        self.counters.batches.add(1);
+        self.counters.records.add(records as u64);
+    }
+
+    /// What is shown.
+    pub fn collect(&self) -> Vec<Metric> {
+        let (counters, gauges) = (&self.counters, &self.gauges);
+        let by_op = |name, help, values: &[Value]| -> Vec<Metric> {
+            let used = Op::ALL.iter().zip(values).filter(|(_, value)| value.get() > 0);
+            used.map(|(op, value)| Metric::counter(name, help, value.get()).with_label("op", op.name()))
+                .collect()
+        };
+        let mut all = by_op("ringfs_namenode_calls_total", "Calls by operation.", &counters.calls);
+        all.extend(by_op(
+            "ringfs_namenode_errors_total",
+            "Calls answered with an error, by operation.",
+            &counters.errors,
+        ));
+        all.push(Metric::counter(
+            "ringfs_namenode_wal_batches_total",
+            "Batches written to the log.",
+            counters.batches.get(),
+        ));
+        all.push(Metric::counter(
+            "ringfs_namenode_wal_records_total",
+            "Records written to the log.",
+            counters.records.get(),
+        ));
+        let gauge = |name, help, value: &Value| Metric::gauge(name, help, value.get() as f64);
+        all.extend([
+            gauge("ringfs_namenode_files", "Files.", &gauges.files),
+            gauge("ringfs_namenode_directories", "Directories.", &gauges.directories),
+            gauge("ringfs_namenode_blocks", "Blocks.", &gauges.blocks),
+            gauge(
+                "ringfs_namenode_blocks_missing",
+                "Committed blocks without a live replica.",
+                &gauges.blocks_missing,
+            ),
+            gauge("ringfs_namenode_open_files", "Files open for writing.", &gauges.open_files),
+            gauge(
+                "ringfs_namenode_pending_deletions",
+                "Replicas that wait to be deleted.",
+                &gauges.pending_deletions,
+            ),
+            gauge(
+                "ringfs_namenode_datanodes_live",
+                "Datanodes with recent heartbeats.",
+                &gauges.datanodes_live,
+            ),
+            gauge(
+                "ringfs_namenode_datanodes_stale",
+                "Datanodes whose heartbeats are late.",
+                &gauges.datanodes_stale,
+            ),
+            gauge(
+                "ringfs_namenode_datanodes_dead",
+                "Datanodes that are taken as lost.",
+                &gauges.datanodes_dead,
+            ),
+            gauge("ringfs_namenode_safe_mode", "1 while changes are refused.", &gauges.safe_mode),
+            gauge("ringfs_namenode_parked_calls", "Calls that wait for block reports.", &gauges.parked),
+            gauge("ringfs_namenode_applied_index", "Last applied record of the log.", &gauges.applied),
+        ]);
+        all
+    }
+}
+
+fn index(op: Op) -> usize {
+    Op::ALL.iter().position(|other| *other == op).unwrap_or(0)
+}
