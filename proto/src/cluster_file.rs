@@ -46,7 +46,8 @@ impl ClusterFile {
         let error = |reason: String| ClusterFileError { reason };
         let text: Text = toml::from_str(text).map_err(|e| error(e.message().to_owned()))?;
         let cluster = text.cluster.parse().map_err(|e| error(format!("{e}")))?;
-        let key = parse_key(&text.key).ok_or_else(|| error(format!("key is not {} hexadecimal digits", KEY_BYTES * 2)))?;
+        let key = parse_key(&text.key)
+            .ok_or_else(|| error(format!("key is not {} hexadecimal digits", KEY_BYTES * 2)))?;
         Ok(Self { cluster, key: ClusterKey::new(text.key_number, key), namenode: text.namenode })
     }
 
@@ -60,7 +61,9 @@ impl ClusterFile {
             namenode: self.namenode.clone(),
         };
         let body = toml::to_string(&text).expect("strings and numbers are TOML");
-        format!("# Identity and key of a RingFS cluster. Whoever has the key can read every block: keep it secret.\n{body}")
+        format!(
+            "# Identity and key of a RingFS cluster. Whoever has the key can read every block: keep it secret.\n{body}"
+        )
     }
 }
 

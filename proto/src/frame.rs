@@ -145,7 +145,15 @@ impl Header {
 
     /// The header of a successful reply to `self`.
     pub fn reply(&self) -> Self {
-        Self { flags: flags::REPLY, remaining_ms: 0, meta_len: 0, payload_len: 0, meta_crc: 0, code: None, ..*self }
+        Self {
+            flags: flags::REPLY,
+            remaining_ms: 0,
+            meta_len: 0,
+            payload_len: 0,
+            meta_crc: 0,
+            code: None,
+            ..*self
+        }
     }
 
     /// Whether the frame answers a call.
@@ -243,7 +251,12 @@ impl Header {
 }
 
 /// Appends a frame without its payload to `bytes`: the header, then what `encode_meta` appends.
-pub fn append(bytes: &mut Vec<u8>, header: Header, payload_len: usize, encode_meta: impl FnOnce(&mut Vec<u8>)) {
+pub fn append(
+    bytes: &mut Vec<u8>,
+    header: Header,
+    payload_len: usize,
+    encode_meta: impl FnOnce(&mut Vec<u8>),
+) {
     let begin = bytes.len();
     bytes.resize(begin + FRAME_HEADER_BYTES, 0);
     encode_meta(bytes);

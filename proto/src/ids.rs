@@ -113,7 +113,18 @@ uuid_id!(
 
 /// A user or group name as the namenode has numbered it. Meaningful inside one cluster only.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    rkyv::Archive,
+    rkyv::Serialize,
+    rkyv::Deserialize,
 )]
 pub struct PrincipalId(pub u32);
 
@@ -164,7 +175,9 @@ mod tests {
 
     #[test]
     fn malformed_uuid_is_rejected() {
-        for text in ["", "0001", "00010203-0405-0607-0809-0a0b0c0dfefg", "000102030405-0607-0809-0a0b-0c0dfeff", "é"] {
+        for text in
+            ["", "0001", "00010203-0405-0607-0809-0a0b0c0dfefg", "000102030405-0607-0809-0a0b-0c0dfeff", "é"]
+        {
             assert!(text.parse::<ClusterId>().is_err(), "{text}");
         }
     }

@@ -7,7 +7,8 @@ pub const META_BYTES_MAX: usize = 1 << 20;
 /// Largest metadata of a frame between datanode and namenode (block reports).
 pub const META_BYTES_MAX_REPORT: usize = 4 << 20;
 /// Largest payload of a frame: a data packet with its checksums.
-pub const PAYLOAD_BYTES_MAX: usize = PACKET_DATA_BYTES_MAX + PACKET_DATA_BYTES_MAX / CHUNK_BYTES_MIN as usize * 4;
+pub const PAYLOAD_BYTES_MAX: usize =
+    PACKET_DATA_BYTES_MAX + PACKET_DATA_BYTES_MAX / CHUNK_BYTES_MIN as usize * 4;
 /// Largest body of a hello and of its reply.
 pub const HELLO_BYTES_MAX: usize = 4096;
 

@@ -22,7 +22,10 @@ impl<'a> Components<'a> {
             return Err(WireError::new(Code::NameTooLong, message));
         }
         if !path.starts_with('/') {
-            return Err(WireError::new(Code::InvalidArgument, format!("Invalid path name {path:?}: not absolute")));
+            return Err(WireError::new(
+                Code::InvalidArgument,
+                format!("Invalid path name {path:?}: not absolute"),
+            ));
         }
         let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
         if names.len() > PATH_DEPTH_MAX {

@@ -88,7 +88,11 @@ pub trait Engine: Clone + 'static {
     ///
     /// # Errors
     /// `TimedOut` after `deadline`, or what connect says.
-    async fn connect(&self, address: SocketAddr, deadline: Duration) -> io::Result<(Self::Reader, Self::Writer)>;
+    async fn connect(
+        &self,
+        address: SocketAddr,
+        deadline: Duration,
+    ) -> io::Result<(Self::Reader, Self::Writer)>;
 
     /// Opens a file, `O_CLOEXEC`.
     ///
@@ -186,7 +190,8 @@ pub trait File: 'static {
     ///
     /// # Errors
     /// What write says; a short write is repeated inside.
-    async fn write_at(&self, buffer: Self::Buffer, len: usize, offset: u64) -> (io::Result<()>, Self::Buffer);
+    async fn write_at(&self, buffer: Self::Buffer, len: usize, offset: u64)
+    -> (io::Result<()>, Self::Buffer);
 
     /// Writes a few bytes through the page cache, at once: for slots and checksums of a buffered file, at most 64 KiB.
     ///
