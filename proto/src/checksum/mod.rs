@@ -92,6 +92,9 @@ pub fn compute_chunks(kind: ChecksumType, data: &[u8], chunk_bytes: u32, out: &m
 /// # Errors
 /// The index of the first chunk that does not match, or for which there is no checksum.
 pub fn verify_chunks(kind: ChecksumType, data: &[u8], chunk_bytes: u32, stored: &[u8]) -> Result<(), usize> {
+    if chunk_bytes == 0 {
+        return Err(0); // A peer may have said so.
+    }
     if stored.len() != chunk_count(data.len(), chunk_bytes) * CHECKSUM_BYTES {
         return Err(stored.len() / CHECKSUM_BYTES);
     }
