@@ -3,6 +3,14 @@
 //! Block checksums are stored and sent as 4 big-endian bytes per chunk, as HDFS sends them, so that either protocol
 //! can be served straight from the file.
 
+mod combination;
+#[allow(unsafe_code)] // One call of a function that needs a CPU feature.
+mod interleaved;
+#[cfg(test)]
+mod tests;
+
+pub use combination::{crc32_combine, crc32c_combine};
+
 /// Type of a block's checksums. Numbers as in HDFS (`ChecksumTypeProto`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 #[repr(u8)]
@@ -39,6 +47,14 @@ impl ChecksumType {
             Self::Crc32c => crc32c::crc32c_append(crc, data),
         }
     }
+
+    /// The checksum of a piece with `crc_a` followed by a piece of `len_b` bytes with `crc_b`.
+    pub fn combine(self, crc_a: u32, crc_b: u32, len_b: u64) -> u32 {
+        match self {
+            Self::Crc32 => crc32_combine(crc_a, crc_b, len_b),
+            Self::Crc32c => crc32c_combine(crc_a, crc_b, len_b),
+        }
+    }
 }
 
 /// Bytes of one stored checksum.
@@ -62,9 +78,13 @@ pub fn chunk_count(len: usize, chunk_bytes: u32) -> usize {
 /// If `out` has another length.
 pub fn compute_chunks(kind: ChecksumType, data: &[u8], chunk_bytes: u32, out: &mut [u8]) {
     assert_eq!(out.len(), chunk_count(data.len(), chunk_bytes) * CHECKSUM_BYTES);
-    for (chunk, stored) in data.chunks(chunk_bytes as usize).zip(out.chunks_exact_mut(CHECKSUM_BYTES)) {
-        stored.copy_from_slice(&kind.of(chunk).to_be_bytes());
-    }
+    let mut slots = out.chunks_exact_mut(CHECKSUM_BYTES);
+    each_chunk(kind, data, chunk_bytes, |crc| {
+        if let Some(slot) = slots.next() {
+            slot.copy_from_slice(&crc.to_be_bytes());
+        }
+        true
+    });
 }
 
 /// Compares each chunk of `data` with its stored checksum.
@@ -72,14 +92,36 @@ pub fn compute_chunks(kind: ChecksumType, data: &[u8], chunk_bytes: u32, out: &m
 /// # Errors
 /// The index of the first chunk that does not match, or for which there is no checksum.
 pub fn verify_chunks(kind: ChecksumType, data: &[u8], chunk_bytes: u32, stored: &[u8]) -> Result<(), usize> {
+    if chunk_bytes == 0 {
+        return Err(0); // A peer may have said so.
+    }
     if stored.len() != chunk_count(data.len(), chunk_bytes) * CHECKSUM_BYTES {
         return Err(stored.len() / CHECKSUM_BYTES);
     }
-    let chunks = data.chunks(chunk_bytes as usize).zip(stored.chunks_exact(CHECKSUM_BYTES));
-    for (index, (chunk, stored)) in chunks.enumerate() {
-        if kind.of(chunk).to_be_bytes() != stored {
-            return Err(index);
-        }
+    let mut expected = stored.chunks_exact(CHECKSUM_BYTES);
+    let mut matching = 0;
+    let is_match = each_chunk(kind, data, chunk_bytes, |crc| {
+        let is_equal = expected.next() == Some(crc.to_be_bytes().as_slice());
+        matching += usize::from(is_equal);
+        is_equal
+    });
+    if is_match { Ok(()) } else { Err(matching) }
+}
+
+/// Hands the checksum of each chunk to `visit`, in order, until it returns false. Returns whether it never did.
+fn each_chunk(kind: ChecksumType, data: &[u8], chunk_bytes: u32, mut visit: impl FnMut(u32) -> bool) -> bool {
+    let chunk_bytes = chunk_bytes as usize;
+    let mut groups = data.chunks(chunk_bytes.saturating_mul(interleaved::STREAMS));
+    groups.all(|group| match equal_chunks(kind, group, chunk_bytes) {
+        Some(crcs) => crcs.into_iter().all(&mut visit),
+        None => group.chunks(chunk_bytes).all(|chunk| visit(kind.of(chunk))),
+    })
+}
+
+fn equal_chunks(kind: ChecksumType, group: &[u8], chunk_bytes: usize) -> Option<[u32; interleaved::STREAMS]> {
+    if kind != ChecksumType::Crc32c {
+        return None;
     }
-    Ok(())
+    let mut chunks = group.chunks(chunk_bytes);
+    interleaved::crc32c_equal([chunks.next()?, chunks.next()?, chunks.next()?])
 }
