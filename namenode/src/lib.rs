@@ -9,6 +9,12 @@ pub mod config;
 pub mod core;
 pub mod datanodes;
 pub mod directory;
+pub mod inbox;
 pub mod metrics;
+pub mod rpc;
+pub mod server;
 pub mod state;
 pub mod wal;
+
+pub use config::Config;
+pub use server::{Server, StartError, format, start};

@@ -1,0 +1,181 @@
+//! The native protocol on TCP: connections, hellos, frames. The only module that names tokio.
+//!
+//! A connection has a task that reads and one that writes. Calls are decoded by the reader and handed over in batches,
+//! one per read; answers are encoded by the writer, one write for all that wait. A connection may have a bounded number
+//! of unanswered calls, and all connections together a bounded number of calls in the inbox: beyond, nothing is read.
+
+mod connection;
+
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ringfs_proto::ids::ClusterId;
+use ringfs_proto::limits::CALLS_IN_FLIGHT_MAX;
+use ringfs_proto::metrics::Metric;
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::calls::Answer;
+use crate::inbox::Inbox;
+
+/// How long a hello, or the rest of a frame that has begun, may take.
+pub const FRAME_DEADLINE: Duration = Duration::from_secs(30);
+/// Threads that move frames.
+const THREADS: usize = 2;
+/// Pause after accept has failed, for want of descriptors say.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What connections share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    inbox: Arc<Inbox>,
+    cluster: ClusterId,
+    room: Semaphore,
+    connections: Mutex<HashMap<u64, mpsc::UnboundedSender<Answer>>>,
+    connections_max: usize,
+    open: AtomicUsize,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    malformed: AtomicU64,
+}
+
+/// The running server of the native protocol.
+#[derive(Debug)]
+pub struct Rpc {
+    runtime: Option<Runtime>,
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+}
+
+impl Rpc {
+    /// Serves connections that `listener` accepts.
+    ///
+    /// # Errors
+    /// What the runtime or the socket says.
+    pub fn start(
+        listener: TcpListener,
+        inbox: Arc<Inbox>,
+        cluster: ClusterId,
+        connections_max: usize,
+        calls_queued_max: usize,
+    ) -> std::io::Result<Self> {
+        let address = listener.local_addr()?;
+        listener.set_nonblocking(true)?;
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(THREADS).thread_name("rpc").enable_all().build()?;
+        let shared = Arc::new(Shared {
+            inbox,
+            cluster,
+            room: Semaphore::new(calls_queued_max.max(CALLS_IN_FLIGHT_MAX)),
+            connections: Mutex::default(),
+            connections_max,
+            open: AtomicUsize::new(0),
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            malformed: AtomicU64::new(0),
+        });
+        let (stop, stopped) = watch::channel(false);
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
+        runtime.spawn(accept(listener, shared.clone(), stopped));
+        Ok(Self { runtime: Some(runtime), shared, address, stop })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Hands answers to the connections that wait for them.
+    pub fn deliver(&self, answers: Vec<Answer>) {
+        self.shared.room.add_permits(answers.len());
+        let connections = self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        for answer in answers {
+            if let Some(connection) = connections.get(&answer.caller.connection) {
+                // A connection that closes at this moment needs no answer.
+                let _closed = connection.send(answer);
+            }
+        }
+    }
+
+    /// What is shown of the connections.
+    pub fn metrics(&self) -> Vec<Metric> {
+        let shared = &self.shared;
+        let count = |value: &AtomicU64| value.load(Ordering::Relaxed);
+        vec![
+            Metric::gauge(
+                "ringfs_namenode_connections",
+                "Open connections.",
+                shared.open.load(Ordering::Relaxed) as f64,
+            ),
+            Metric::counter(
+                "ringfs_namenode_connections_total",
+                "Connections accepted.",
+                count(&shared.accepted),
+            ),
+            Metric::counter(
+                "ringfs_namenode_connections_refused_total",
+                "Connections refused because there were too many.",
+                count(&shared.refused),
+            ),
+            Metric::counter(
+                "ringfs_namenode_malformed_total",
+                "Connections closed because of malformed bytes.",
+                count(&shared.malformed),
+            ),
+        ]
+    }
+
+    /// Stops accepting and reading. What was read is still answered.
+    pub fn stop_reading(&self) {
+        // Without a receiver the accepting task is gone already.
+        let _gone = self.stop.send(true);
+    }
+
+    /// Ends every connection after the answers that were delivered.
+    pub fn stop(mut self) {
+        self.stop_reading();
+        self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        }
+    }
+}
+
+async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+    let tasks_stopped = stopped.clone();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.changed() => return,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                let number = shared.accepted.fetch_add(1, Ordering::Relaxed) + 1;
+                if shared.open.fetch_add(1, Ordering::Relaxed) >= shared.connections_max {
+                    shared.open.fetch_sub(1, Ordering::Relaxed);
+                    shared.refused.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(%address, max = shared.connections_max, "connection refused: too many");
+                    continue;
+                }
+                tokio::spawn(connection::serve(
+                    stream,
+                    address,
+                    number,
+                    shared.clone(),
+                    tasks_stopped.clone(),
+                ));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
