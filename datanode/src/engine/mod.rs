@@ -22,8 +22,10 @@ use std::time::Duration;
 
 pub use start::{Engines, start};
 pub use stop::Stop;
-pub(crate) use system::is_resident;
-use system::{allocate, keep_alive, read_full, read_resident, send_file_once, send_from, shut_down};
+pub(crate) use system::allocate;
+pub(crate) use system::shut_down;
+pub(crate) use system::{is_resident, will_need};
+use system::{keep_alive, read_full, read_resident, send_file_once, send_from};
 
 /// Alignment of addresses, offsets and lengths of direct I/O, in bytes.
 pub const DIRECT_ALIGN: usize = 4096;

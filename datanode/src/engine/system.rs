@@ -99,3 +99,10 @@ pub fn is_resident(file: RawFd, offset: u64, len: u64) -> bool {
     let last = (offset + len).div_ceil(4096);
     result == 0 && pages[0] >= last - first
 }
+
+/// Tells the kernel that a range will be read soon.
+pub fn will_need(file: &impl super::File, offset: u64, len: u64) {
+    let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return };
+    // SAFETY: a call without pointers on a descriptor that `file` keeps open. It is only a hint: no result matters.
+    let _hint = unsafe { libc::posix_fadvise(file.raw_fd(), offset, len, libc::POSIX_FADV_WILLNEED) };
+}
