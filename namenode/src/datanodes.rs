@@ -210,6 +210,8 @@ impl Datanodes {
         });
         let storage = &mut self.storages[index as usize];
         (storage.datanode, storage.reporting, storage.is_reported) = (datanode, None, false);
+        // The full report that follows begins the order of its reports anew.
+        storage.sequence = ReportSequence(0);
         storage.status = volume.clone();
         index
     }

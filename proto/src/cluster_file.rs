@@ -68,7 +68,7 @@ impl ClusterFile {
 }
 
 fn parse_key(text: &str) -> Option<[u8; KEY_BYTES]> {
-    if text.len() != KEY_BYTES * 2 || !text.is_ascii() {
+    if text.len() != KEY_BYTES * 2 || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }
     let mut key = [0; KEY_BYTES];

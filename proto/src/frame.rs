@@ -231,6 +231,9 @@ impl Header {
             meta_crc: u32_at(44),
             lowest_unanswered: CallId(u64_at(48)),
         };
+        if u32_at(56) != 0 {
+            return Err(FrameError::Unknown { field: "reserved bytes", value: u64::from(u32_at(56)) });
+        }
         check_len("metadata", header.meta_len, meta_len_max)?;
         check_len("payload", header.payload_len, PAYLOAD_BYTES_MAX)?;
         Ok(header)

@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod buffer;
 pub mod capability;
 pub mod checksum;
 pub mod cluster_file;

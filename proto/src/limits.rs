@@ -13,7 +13,9 @@ pub const PAYLOAD_BYTES_MAX: usize =
 pub const HELLO_BYTES_MAX: usize = 4096;
 
 /// Most block data in one packet.
-pub const PACKET_DATA_BYTES_MAX: usize = 4 << 20;
+pub const PACKET_DATA_BYTES_MAX: usize = 1 << 20;
+/// Most checksums in one packet: one per chunk, and one more for a packet that begins inside a chunk.
+pub const PACKET_CHECKSUM_BYTES_MAX: usize = (PACKET_DATA_BYTES_MAX / CHUNK_BYTES_MIN as usize + 1) * 4;
 /// Block data in a packet, unless the writer chooses otherwise. Fits a second-level cache together with its copy.
 pub const PACKET_DATA_BYTES_DEFAULT: usize = 512 << 10;
 /// Bytes that a writer has sent and not yet seen acknowledged, at most.

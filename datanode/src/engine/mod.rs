@@ -9,11 +9,23 @@
 //! future; no call blocks a shard for more than about 100 µs, file-system calls that may (mkdir, unlink, rename,
 //! fsync of a directory) go through [`Engine::blocking`].
 
+mod start;
+pub mod stop;
+mod system;
+pub mod threads;
+
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
+
+pub use start::{Engines, start};
+pub use stop::Stop;
+pub(crate) use system::allocate;
+pub(crate) use system::shut_down;
+pub(crate) use system::{is_resident, will_need};
+use system::{keep_alive, read_full, read_resident, send_file_once, send_from};
 
 /// Alignment of addresses, offsets and lengths of direct I/O, in bytes.
 pub const DIRECT_ALIGN: usize = 4096;
@@ -45,6 +57,13 @@ pub enum Weight {
     Foreground,
     /// May wait: scrubbing, copying, deleting.
     Background,
+}
+
+/// What the shards of an engine run: written once, for every engine.
+#[allow(async_fn_in_trait, reason = "every future stays on its shard")]
+pub trait Service: Clone + Send + 'static {
+    /// Runs on one shard until `stop`.
+    async fn run<E: Engine>(self, engine: E, stop: Stop);
 }
 
 /// One shard of an engine: a handle that is cheap to clone and stays on its thread.

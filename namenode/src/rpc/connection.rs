@@ -272,7 +272,7 @@ async fn write_answers(
         for answer in answers.drain(..) {
             match answer.result {
                 Ok(reply) => {
-                    frame::append(&mut bytes, answer.header.reply(), 0, |meta| reply.encode_into(meta))
+                    frame::append(&mut bytes, answer.header.reply(), 0, |meta| reply.encode_into(meta));
                 }
                 Err(error) => frame::append_error(&mut bytes, &answer.header, &error),
             }

@@ -5,9 +5,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::WalError;
-use super::buffer::AlignedBuffer;
 use super::uring::Ring;
 use crate::config::IoUring;
+use ringfs_proto::buffer::AlignedBuffer;
 
 /// A segment open for synced writes.
 #[derive(Debug)]

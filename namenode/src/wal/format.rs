@@ -39,9 +39,9 @@ use ringfs_proto::checksum::crc32;
 use ringfs_proto::ids::{ClusterId, LogIndex, Term};
 use ringfs_proto::wire::Message;
 
-use super::buffer::{ALIGN, AlignedBuffer};
 use super::record::RecordV1;
 use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
+use ringfs_proto::buffer::{ALIGN, AlignedBuffer};
 
 /// Bytes of a segment's header.
 pub const SEGMENT_HEADER_BYTES: u64 = ALIGN as u64;

@@ -6,7 +6,6 @@
 //! One thread owns the files; `io_uring` is named in one module, plain writes in another.
 
 mod appender;
-mod buffer;
 pub mod format;
 mod marks;
 pub mod record;

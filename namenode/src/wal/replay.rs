@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use ringfs_proto::ids::{ClusterId, LogIndex};
 
-use super::buffer::ALIGN;
 use super::format::{BatchHeader, FormatError, SEGMENT_HEADER_BYTES, SegmentHeader, decode_records};
 use super::record::RecordV1;
 use super::{BATCH_BYTES_MAX, WalError, io_error, segment};
+use ringfs_proto::buffer::ALIGN;
 
 const READ_BYTES: usize = 4 << 20;
 

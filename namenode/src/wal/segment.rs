@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use ringfs_proto::ids::{ClusterId, LogIndex};
 
 use super::appender::SyncedFile;
-use super::buffer::ALIGN;
 use super::format::SegmentHeader;
 use super::{WalError, io_error};
 use crate::directory::sync_directory;
+use ringfs_proto::buffer::ALIGN;
 
 const PREPARED: &str = "next.prepared";
 const ZEROS_BYTES: usize = 1 << 20;

@@ -10,13 +10,13 @@ use std::time::Duration;
 use ringfs_proto::ids::{ClusterId, LogIndex, Term};
 
 use super::appender::{Appender, SyncedFile};
-use super::buffer::ALIGN;
 use super::format::{BatchBuilder, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::marks::Marks;
 use super::record::RecordV1;
 use super::replay::{Replayed, replay};
 use super::{BATCH_BYTES_MAX, Options, WalError, io_error, segment};
 use crate::directory::Directory;
+use ringfs_proto::buffer::ALIGN;
 
 /// A log without new batches for this long writes its mark.
 const IDLE: Duration = Duration::from_millis(5);

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 
 use tokio_uring::buf::{BoundedBuf, IoBuf, Slice};
 
-use super::buffer::AlignedBuffer;
+use ringfs_proto::buffer::AlignedBuffer;
 
 /// A ring of this thread.
 pub struct Ring {
@@ -15,18 +15,21 @@ pub struct Ring {
     segment: Option<(RawFd, tokio_uring::fs::File)>,
 }
 
+/// A buffer in the hands of the kernel.
+struct Lent(AlignedBuffer);
+
 // SAFETY: the buffer's memory does not move when the buffer does, and `as_ref().len()` bytes of it are initialised.
-unsafe impl IoBuf for AlignedBuffer {
+unsafe impl IoBuf for Lent {
     fn stable_ptr(&self) -> *const u8 {
-        self.as_ptr()
+        self.0.as_ptr()
     }
 
     fn bytes_init(&self) -> usize {
-        self.as_ref().len()
+        self.0.as_ref().len()
     }
 
     fn bytes_total(&self) -> usize {
-        self.capacity()
+        self.0.capacity()
     }
 }
 
@@ -72,25 +75,25 @@ async fn write_all(
     buffer: AlignedBuffer,
     mut offset: u64,
 ) -> (io::Result<()>, AlignedBuffer) {
-    let mut slice: Slice<AlignedBuffer> = buffer.slice_full();
+    let mut slice: Slice<Lent> = Lent(buffer).slice_full();
     while slice.bytes_init() > 0 {
         let (result, returned) = file.write_at(slice, offset).submit().await;
         match result {
-            Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), returned.into_inner()),
+            Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), returned.into_inner().0),
             Ok(len) => {
                 offset += len as u64;
                 let (begin, end) = (returned.begin() + len, returned.end());
-                let buffer = returned.into_inner();
+                let lent = returned.into_inner();
                 if begin == end {
-                    return (Ok(()), buffer);
+                    return (Ok(()), lent.0);
                 }
-                slice = buffer.slice(begin..end);
+                slice = lent.slice(begin..end);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => slice = returned,
-            Err(error) => return (Err(error), returned.into_inner()),
+            Err(error) => return (Err(error), returned.into_inner().0),
         }
     }
-    (Ok(()), slice.into_inner())
+    (Ok(()), slice.into_inner().0)
 }
 
 fn probe() -> io::Result<()> {

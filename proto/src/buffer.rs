@@ -1,4 +1,6 @@
-//! Memory for direct writes: aligned, owned, given to the kernel by value.
+//! Memory for direct I/O: aligned, owned, given to the kernel by value. Shared by the log and the block store.
+
+#![allow(unsafe_code, reason = "memory of a chosen alignment")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ptr::NonNull;

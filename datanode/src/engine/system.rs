@@ -1,0 +1,108 @@
+//! System calls that both engines make in the same way.
+
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use nix::sys::socket::{Shutdown, shutdown};
+
+/// Parts that one gathering send takes.
+const PARTS_MAX: usize = 8;
+/// `cachestat(2)`, Linux 6.5: not in libc yet.
+const SYS_CACHESTAT: libc::c_long = 451;
+
+/// Sets `TCP_NODELAY`, and keepalive as DESIGN has it: 20 s idle, 3 probes 5 s apart.
+pub fn keep_alive(stream: &impl AsFd) -> io::Result<()> {
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(20))
+        .with_interval(Duration::from_secs(5))
+        .with_retries(3);
+    let socket = socket2::SockRef::from(stream);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive)
+}
+
+/// Sends what comes after the first `sent` bytes of `parts`, by one call of `send`.
+pub fn send_from(
+    parts: &[IoSlice<'_>],
+    mut sent: usize,
+    send: impl FnOnce(&[IoSlice<'_>]) -> io::Result<usize>,
+) -> io::Result<usize> {
+    let mut rest = [IoSlice::new(&[]); PARTS_MAX];
+    let mut count = 0;
+    for part in parts {
+        if sent >= part.len() {
+            sent -= part.len();
+        } else if count < PARTS_MAX {
+            rest[count] = IoSlice::new(&part[sent..]);
+            (sent, count) = (0, count + 1);
+        }
+    }
+    send(&rest[..count])
+}
+
+/// One `sendfile` from `offset` on.
+pub fn send_file_once(socket: RawFd, file: RawFd, offset: u64, len: usize) -> io::Result<usize> {
+    let mut at = i64::try_from(offset).map_err(io::Error::other)?;
+    // SAFETY: the kernel only reads and advances `at`; both descriptors are open while their owners are borrowed.
+    let sent = unsafe { libc::sendfile(socket, file, &raw mut at, len) };
+    usize::try_from(sent).map_err(|_negative| io::Error::last_os_error())
+}
+
+/// Shuts a socket down in both directions; whoever waits on it notices.
+pub fn shut_down(socket: RawFd) {
+    // A socket that is not connected any more is what is wanted.
+    let _not_connected = shutdown(socket, Shutdown::Both);
+}
+
+/// Reads what the page cache has at once; returns how many bytes.
+pub fn read_resident(file: RawFd, target: &mut [u8], offset: u64) -> usize {
+    let Ok(offset) = i64::try_from(offset) else { return 0 };
+    let slice = IoSliceMut::new(target);
+    // SAFETY: one valid slice, whose memory stays borrowed during the call; `IoSliceMut` has the layout of `iovec`.
+    let read = unsafe { libc::preadv2(file, (&raw const slice).cast(), 1, offset, libc::RWF_NOWAIT) };
+    usize::try_from(read).unwrap_or(0)
+}
+
+/// Fills `target` from byte `filled` on; returns how many bytes it holds, fewer at the end of the file.
+pub fn read_full(file: &File, target: &mut [u8], offset: u64, mut filled: usize) -> io::Result<usize> {
+    while filled < target.len() {
+        match file.read_at(&mut target[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(len) => filled += len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// Allocates space from the start of a file.
+pub fn allocate(file: &File, len: u64, keep_size: bool) -> io::Result<()> {
+    let len = i64::try_from(len).map_err(io::Error::other)?;
+    let mode = if keep_size { libc::FALLOC_FL_KEEP_SIZE } else { 0 };
+    // SAFETY: a call without pointers on a descriptor that `file` keeps open.
+    let result = unsafe { libc::fallocate(file.as_raw_fd(), mode, 0, len) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether a range of a file is in the page cache as a whole, so that sending it waits for no disk.
+pub fn is_resident(file: RawFd, offset: u64, len: u64) -> bool {
+    let range = [offset, len];
+    // nr_cache, nr_dirty, nr_writeback, nr_evicted, nr_recently_evicted
+    let mut pages = [0u64; 5];
+    // SAFETY: the kernel reads two and writes five 64-bit numbers.
+    let result = unsafe { libc::syscall(SYS_CACHESTAT, file, range.as_ptr(), pages.as_mut_ptr(), 0) };
+    let first = offset / 4096;
+    let last = (offset + len).div_ceil(4096);
+    result == 0 && pages[0] >= last - first
+}
+
+/// Tells the kernel that a range will be read soon.
+pub fn will_need(file: &impl super::File, offset: u64, len: u64) {
+    let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return };
+    // SAFETY: a call without pointers on a descriptor that `file` keeps open. It is only a hint: no result matters.
+    let _hint = unsafe { libc::posix_fadvise(file.raw_fd(), offset, len, libc::POSIX_FADV_WILLNEED) };
+}

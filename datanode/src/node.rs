@@ -1,0 +1,145 @@
+//! What all shards share: the store, the cluster's key, the namenode's clock, bounds.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ringfs_proto::capability::{Capability, CapabilityBytes, CapabilityError, ClusterKey, Mode};
+use ringfs_proto::ids::{BlockId, ClusterId, DatanodeId, Stamp};
+use ringfs_proto::{Code, WireError};
+
+use crate::config::Config;
+use crate::metrics::ShardMetrics;
+use crate::store::Store;
+
+const UNKNOWN: i64 = i64::MIN;
+
+/// A datanode, seen from its shards.
+#[derive(Debug)]
+pub struct Node {
+    /// Its id.
+    pub id: DatanodeId,
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Opens and proves.
+    pub key: ClusterKey,
+    /// Its replicas.
+    pub store: Store,
+    /// Its configuration.
+    pub config: Config,
+    /// What each shard counts.
+    pub metrics: Vec<Arc<ShardMetrics>>,
+    clock_offset_s: AtomicI64,
+    connections: AtomicUsize,
+    writers: AtomicUsize,
+}
+
+impl Node {
+    /// A datanode that has not heard of its namenode yet.
+    pub fn new(
+        id: DatanodeId,
+        cluster: ClusterId,
+        key: ClusterKey,
+        store: Store,
+        config: Config,
+        shards: usize,
+    ) -> Self {
+        Self {
+            id,
+            cluster,
+            key,
+            store,
+            config,
+            metrics: (0..shards).map(|_| Arc::default()).collect(),
+            clock_offset_s: AtomicI64::new(UNKNOWN),
+            connections: AtomicUsize::new(0),
+            writers: AtomicUsize::new(0),
+        }
+    }
+
+    /// The namenode's clock says `clock_s`.
+    pub fn set_clock(&self, clock_s: u64) {
+        self.clock_offset_s.store(clock_s as i64 - own_clock_s(), Ordering::Relaxed);
+    }
+
+    /// Checks that a capability opens `block` of at least `stamp` for `mode`.
+    ///
+    /// # Errors
+    /// `CapabilityInvalid`, `CapabilityExpired`; `Busy` while the namenode's clock is not known.
+    pub fn check(
+        &self,
+        bytes: &CapabilityBytes,
+        mode: Mode,
+        block: BlockId,
+        stamp: Stamp,
+    ) -> Result<Capability, WireError> {
+        let offset = self.clock_offset_s.load(Ordering::Relaxed);
+        if offset == UNKNOWN {
+            return Err(WireError::new(Code::Busy, "this datanode has not reached its namenode yet"));
+        }
+        let now_s = u64::try_from(own_clock_s() + offset).unwrap_or(0);
+        let capability = self.key.verify(bytes, now_s).map_err(|error| {
+            let code = if matches!(error, CapabilityError::Expired { .. }) {
+                Code::CapabilityExpired
+            } else {
+                Code::CapabilityInvalid
+            };
+            WireError::new(code, error.to_string())
+        })?;
+        // A writer may always read what it writes.
+        let is_allowed = capability.mode == mode || (capability.mode == Mode::Write && mode == Mode::Read);
+        let is_stamp =
+            if mode == Mode::Write { capability.stamp == stamp } else { stamp >= capability.stamp };
+        if !is_allowed || capability.block != block || !is_stamp {
+            let message = format!(
+                "the capability is for {:?} of block {} stamp {}, not for {mode:?} of block {block} stamp {stamp}",
+                capability.mode, capability.block, capability.stamp
+            );
+            return Err(WireError::new(Code::CapabilityInvalid, message));
+        }
+        Ok(capability)
+    }
+
+    /// Counts a connection; `None` when there are too many.
+    pub fn take_connection(self: &Arc<Self>) -> Option<Permit> {
+        Permit::take(self, |node| &node.connections, self.config.connections_max)
+    }
+
+    /// Counts a replica being written; `None` when there are too many.
+    pub fn take_writer(self: &Arc<Self>) -> Option<Permit> {
+        Permit::take(self, |node| &node.writers, self.writers_max())
+    }
+
+    /// Most replicas being written at once: as configured, and as memory allows.
+    pub fn writers_max(&self) -> usize {
+        let by_memory = self.config.packet_memory_bytes / crate::serve::WRITER_BYTES;
+        self.config.writers_max.min(usize::try_from(by_memory).unwrap_or(usize::MAX)).max(1)
+    }
+}
+
+/// Counts as one until it is dropped.
+#[derive(Debug)]
+pub struct Permit {
+    node: Arc<Node>,
+    count: fn(&Node) -> &AtomicUsize,
+}
+
+impl Permit {
+    fn take(node: &Arc<Node>, count: fn(&Node) -> &AtomicUsize, max: usize) -> Option<Self> {
+        if count(node).fetch_add(1, Ordering::Relaxed) >= max {
+            count(node).fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Self { node: node.clone(), count })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        (self.count)(&self.node).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn own_clock_s() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
+}

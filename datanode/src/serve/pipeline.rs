@@ -1,0 +1,379 @@
+//! A replica being written, as the futures that write it share it. Decides, without I/O: what fits, what is whole,
+//! what can be acknowledged.
+
+use std::collections::VecDeque;
+
+use ringfs_proto::checksum::{CHECKSUM_BYTES, ChecksumType, chunk_count};
+use ringfs_proto::limits::PACKET_DATA_BYTES_MAX;
+use ringfs_proto::meta::data::{WritePacketV1, packet_flags};
+use ringfs_proto::{Code, WireError};
+
+use crate::engine::DIRECT_ALIGN;
+use crate::format::block::Layout;
+use crate::store::replica::Tail;
+
+/// Packets that were received and wait for their write, written groups that wait for acks: bounded by the client's window.
+const WAITING_MAX: usize = 4096;
+
+/// A point up to which everything is written here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Last packet of the group.
+    pub sequence: u64,
+    /// Length and checksum of the partial last chunk.
+    pub tail: Tail,
+    /// Bytes on stable storage.
+    pub synced_length: u64,
+    /// Whether the replica is finalized.
+    pub is_finalized: bool,
+}
+
+/// What the next node has acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Downstream {
+    /// Last packet; `None` before the first ack.
+    pub sequence: Option<u64>,
+    /// Bytes on stable storage of every node behind.
+    pub synced_length: u64,
+    /// Whether the replica is finalized on every node behind.
+    pub is_finalized: bool,
+}
+
+/// What arrived and is not written yet.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Arrived {
+    /// Last packet.
+    pub sequence: Option<u64>,
+    /// Whether it must reach stable storage.
+    pub is_sync: bool,
+    /// Whether no packet follows.
+    pub is_last: bool,
+}
+
+/// A group of packets that is written together.
+pub struct Group<B> {
+    /// The bytes: from `base` to `until` in the block.
+    pub buffer: B,
+    /// First byte, aligned.
+    pub base: u64,
+    /// Behind the last byte.
+    pub until: u64,
+    /// First chunk of the checksums.
+    pub first_chunk: u64,
+    /// Last packet, and what it asks for.
+    pub arrived: Arrived,
+    /// Length and checksum of the partial last chunk after it.
+    pub tail: Tail,
+}
+
+/// The state of a pipeline on one node.
+pub struct Pipeline<B> {
+    /// Where things are in the file.
+    pub layout: Layout,
+    packet_checksum: ChecksumType,
+    packet_chunk_bytes: u32,
+    limit: u64,
+    filling: Option<B>,
+    spare: Option<B>,
+    base: u64,
+    tail: Tail,
+    first_chunk: u64,
+    /// Checksums of the group that fills.
+    pub checksums: Vec<u8>,
+    next_sequence: u64,
+    arrived: Arrived,
+    written: VecDeque<Written>,
+    /// What the next node has acknowledged; everything when there is none.
+    pub downstream: Downstream,
+}
+
+impl<B: AsRef<[u8]> + AsMut<[u8]>> Pipeline<B> {
+    /// An empty replica. The packets' checksums may be of another kind than those that are stored.
+    pub fn new(layout: Layout, packet: (ChecksumType, u32), buffers: [B; 2], has_downstream: bool) -> Self {
+        let [filling, spare] = buffers;
+        let everything = Downstream { sequence: Some(u64::MAX), synced_length: u64::MAX, is_finalized: true };
+        let nothing = Downstream { sequence: None, synced_length: 0, is_finalized: false };
+        Self {
+            layout,
+            packet_checksum: packet.0,
+            packet_chunk_bytes: packet.1,
+            limit: layout.limit,
+            filling: Some(filling),
+            spare: Some(spare),
+            base: 0,
+            tail: Tail::default(),
+            first_chunk: 0,
+            checksums: Vec::new(),
+            next_sequence: 0,
+            arrived: Arrived::default(),
+            written: VecDeque::with_capacity(16),
+            downstream: if has_downstream { nothing } else { everything },
+        }
+    }
+
+    /// Checks a packet against what was received so far.
+    ///
+    /// # Errors
+    /// `Malformed`, `LimitExceeded`: the pipeline ends.
+    pub fn check(&self, packet: &WritePacketV1, payload_len: u32) -> Result<(), WireError> {
+        let malformed = |what: String| {
+            Err(WireError::new(Code::Malformed, format!("packet {}: {what}", packet.sequence)))
+        };
+        if packet.sequence != self.next_sequence || self.arrived.is_last {
+            return malformed(format!("expected {}", self.next_sequence));
+        }
+        if packet.offset != self.tail.length {
+            return malformed(format!("offset {} does not follow {}", packet.offset, self.tail.length));
+        }
+        let len = packet.data_len as usize;
+        if len > PACKET_DATA_BYTES_MAX {
+            return malformed(format!("{len} bytes exceed {PACKET_DATA_BYTES_MAX}"));
+        }
+        let expected = self.pieces(packet.offset, len) * CHECKSUM_BYTES;
+        if packet.checksums_len as usize != expected || u64::from(payload_len) != (expected + len) as u64 {
+            return malformed(format!(
+                "{} bytes of checksums for {len} bytes, expected {expected}",
+                packet.checksums_len
+            ));
+        }
+        if packet.flags & !(packet_flags::SYNC | packet_flags::LAST) != 0 {
+            return malformed(format!("flags {:#x}", packet.flags));
+        }
+        if packet.offset + len as u64 > self.limit {
+            let message =
+                format!("{} bytes exceed the block's limit of {}", packet.offset + len as u64, self.limit);
+            return Err(WireError::new(Code::LimitExceeded, message));
+        }
+        if self.written.len() >= WAITING_MAX {
+            return Err(WireError::new(Code::LimitExceeded, "too many packets without an ack"));
+        }
+        Ok(())
+    }
+
+    /// How many checksums a packet has: one per chunk that it touches.
+    fn pieces(&self, offset: u64, len: usize) -> usize {
+        let skip = (offset % u64::from(self.packet_chunk_bytes)) as usize;
+        if len == 0 { 0 } else { chunk_count(skip + len, self.packet_chunk_bytes) }
+    }
+
+    /// The buffer to receive `len` bytes into, and where in it; `None` while there is no room.
+    pub fn take_room(&mut self, len: usize) -> Option<(B, usize)> {
+        let at = (self.tail.length - self.base) as usize;
+        let capacity = self.filling.as_ref()?.as_ref().len();
+        // Room for the padding of a direct write stays free.
+        let fits = (at + len).next_multiple_of(DIRECT_ALIGN) <= capacity;
+        fits.then(|| self.filling.take()).flatten().map(|buffer| (buffer, at))
+    }
+
+    /// Verifies the data of a packet.
+    ///
+    /// # Errors
+    /// `ChecksumMismatch`: the pipeline ends.
+    pub fn verify(&self, packet: &WritePacketV1, checksums: &[u8], data: &[u8]) -> Result<(), WireError> {
+        let chunk = self.packet_chunk_bytes as usize;
+        let mut rest = data;
+        let mut at = packet.offset;
+        for stored in checksums.chunks_exact(CHECKSUM_BYTES) {
+            let room = chunk - (at % chunk as u64) as usize;
+            let (piece, later) = rest.split_at(room.min(rest.len()));
+            if self.packet_checksum.of(piece).to_be_bytes() != stored {
+                let message =
+                    format!("packet {}: checksum mismatch at offset {at} of the block", packet.sequence);
+                return Err(WireError::new(Code::ChecksumMismatch, message));
+            }
+            (rest, at) = (later, at + piece.len() as u64);
+        }
+        Ok(())
+    }
+
+    /// Takes the data of a packet, received into `buffer` behind what was there.
+    pub fn put_back(&mut self, buffer: B, packet: &WritePacketV1, checksums: &[u8]) {
+        let at = (packet.offset - self.base) as usize;
+        let data = &buffer.as_ref()[at..at + packet.data_len as usize];
+        let is_same = self.packet_checksum == self.layout.checksum
+            && self.packet_chunk_bytes == self.layout.chunk_bytes;
+        let chunk = u64::from(self.layout.chunk_bytes);
+        let mut given = checksums.chunks_exact(CHECKSUM_BYTES);
+        let mut rest = data;
+        while !rest.is_empty() {
+            let inside = self.tail.length % chunk;
+            let (piece, later) = rest.split_at(((chunk - inside) as usize).min(rest.len()));
+            let given = given.next().filter(|_| is_same && inside == 0);
+            let crc = match given.and_then(|given| given.first_chunk()) {
+                Some(given) => u32::from_be_bytes(*given),
+                None => self.layout.checksum.append(if inside == 0 { 0 } else { self.tail.crc }, piece),
+            };
+            self.store_checksum(self.tail.length / chunk, crc);
+            self.tail.length += piece.len() as u64;
+            self.tail.crc = if self.tail.length.is_multiple_of(chunk) { 0 } else { crc };
+            rest = later;
+        }
+        self.filling = Some(buffer);
+        self.next_sequence += 1;
+        self.arrived.sequence = Some(packet.sequence);
+        self.arrived.is_sync |= packet.flags & packet_flags::SYNC != 0;
+        self.arrived.is_last |= packet.flags & packet_flags::LAST != 0;
+    }
+
+    fn store_checksum(&mut self, chunk: u64, crc: u32) {
+        if self.checksums.is_empty() {
+            self.first_chunk = chunk;
+        }
+        let at = (chunk - self.first_chunk) as usize * CHECKSUM_BYTES;
+        self.checksums.truncate(at);
+        self.checksums.extend(crc.to_be_bytes());
+    }
+
+    /// What arrived, to be written now; the other buffer fills meanwhile. `None` while there is nothing, or no buffer.
+    ///
+    /// `checksums` receives those of the group.
+    pub fn take_group(&mut self, checksums: &mut Vec<u8>) -> Option<Group<B>> {
+        self.arrived.sequence?;
+        self.filling.as_ref()?;
+        let mut spare = self.spare.take()?;
+        let buffer = self.filling.take()?;
+        let (base, until) = (self.base, self.tail.length);
+        let next_base = until / DIRECT_ALIGN as u64 * DIRECT_ALIGN as u64;
+        // The partial last page is written again, with what follows.
+        let (from, to) = ((next_base - base) as usize, (until - base) as usize);
+        spare.as_mut()[..to - from].copy_from_slice(&buffer.as_ref()[from..to]);
+        (self.filling, self.base) = (Some(spare), next_base);
+        checksums.clear();
+        core::mem::swap(checksums, &mut self.checksums);
+        let arrived = core::mem::take(&mut self.arrived);
+        Some(Group { buffer, base, until, first_chunk: self.first_chunk, arrived, tail: self.tail })
+    }
+
+    /// A group is written; its buffer is free.
+    pub fn written(&mut self, buffer: B, written: Written) {
+        self.spare = Some(buffer);
+        self.written.push_back(written);
+    }
+
+    /// The furthest point that this node has written and every node behind has acknowledged, if there is a new one.
+    pub fn take_ackable(&mut self) -> Option<Written> {
+        let acked = self.downstream.sequence?;
+        let mut furthest = None;
+        while let Some(first) = self.written.front() {
+            if first.sequence > acked || (first.is_finalized && !self.downstream.is_finalized) {
+                break;
+            }
+            furthest = self.written.pop_front();
+        }
+        furthest.map(|written| Written {
+            synced_length: written.synced_length.min(self.downstream.synced_length),
+            ..written
+        })
+    }
+
+    /// Gives the buffers back, as far as they are here.
+    pub fn into_buffers(self) -> impl Iterator<Item = B> {
+        self.filling.into_iter().chain(self.spare)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHUNK: u32 = 512;
+
+    fn pipeline(stored_chunk: u32, has_downstream: bool) -> Pipeline<Vec<u8>> {
+        let layout = Layout { checksum: ChecksumType::Crc32c, chunk_bytes: stored_chunk, limit: 1 << 20 };
+        let buffer = || vec![0u8; 64 << 10];
+        Pipeline::new(layout, (ChecksumType::Crc32c, CHUNK), [buffer(), buffer()], has_downstream)
+    }
+
+    fn checksums_of(offset: u64, data: &[u8]) -> Vec<u8> {
+        let (mut at, mut rest, mut sums) = (offset, data, Vec::new());
+        while !rest.is_empty() {
+            let room = (u64::from(CHUNK) - at % u64::from(CHUNK)) as usize;
+            let (piece, later) = rest.split_at(room.min(rest.len()));
+            sums.extend(ChecksumType::Crc32c.of(piece).to_be_bytes());
+            (at, rest) = (at + piece.len() as u64, later);
+        }
+        sums
+    }
+
+    fn send(
+        pipeline: &mut Pipeline<Vec<u8>>,
+        sequence: u64,
+        offset: u64,
+        data: &[u8],
+        flags: u8,
+    ) -> Result<(), WireError> {
+        let sums = checksums_of(offset, data);
+        let (checksums_len, data_len) = (sums.len() as u32, data.len() as u32);
+        let packet = WritePacketV1 { sequence, offset, checksums_len, data_len, flags };
+        pipeline.check(&packet, checksums_len + data_len)?;
+        let (mut buffer, at) = pipeline.take_room(data.len()).expect("room");
+        buffer[at..at + data.len()].copy_from_slice(data);
+        pipeline.verify(&packet, &sums, data)?;
+        pipeline.put_back(buffer, &packet, &sums);
+        Ok(())
+    }
+
+    #[test]
+    fn checksums_of_whole_chunks_come_out_however_packets_are_cut() {
+        let data: Vec<u8> = (0..20_000u32).map(|at| (at * 7 % 251) as u8).collect();
+        for (stored_chunk, cut) in [(512, 700), (512, 512), (512, 1), (4096, 3000), (4096, 513)] {
+            let mut pipeline = pipeline(stored_chunk, false);
+            let (mut file, mut sums, mut group_sums) = (vec![0; 24_576], vec![0; 400], Vec::new());
+            for (sequence, begin) in (0..data.len()).step_by(cut).enumerate() {
+                let end = (begin + cut).min(data.len());
+                send(&mut pipeline, sequence as u64, begin as u64, &data[begin..end], 0).expect("accepted");
+                if sequence % 3 != 2 && end != data.len() {
+                    continue;
+                }
+                let group = pipeline.take_group(&mut group_sums).expect("a group");
+                assert_eq!(group.base % DIRECT_ALIGN as u64, 0);
+                let len = (group.until - group.base) as usize;
+                file[group.base as usize..group.until as usize].copy_from_slice(&group.buffer[..len]);
+                let at = group.first_chunk as usize * 4;
+                sums[at..at + group_sums.len()].copy_from_slice(&group_sums);
+                let sequence = group.arrived.sequence.expect("a packet");
+                let written = Written { sequence, tail: group.tail, synced_length: 0, is_finalized: false };
+                pipeline.written(group.buffer, written);
+                assert_eq!(pipeline.take_ackable(), Some(written));
+            }
+            assert_eq!(&file[..data.len()], &data[..]);
+            let expected: Vec<u8> = data
+                .chunks(stored_chunk as usize)
+                .flat_map(|chunk| ChecksumType::Crc32c.of(chunk).to_be_bytes())
+                .collect();
+            assert_eq!(&sums[..expected.len()], &expected[..], "chunk {stored_chunk}, cut {cut}");
+        }
+    }
+
+    #[test]
+    fn packets_out_of_order_too_large_or_with_wrong_checksums_are_refused() {
+        let mut pipeline = pipeline(CHUNK, false);
+        let code = |result: Result<(), WireError>| result.expect_err("refused").code;
+        assert_eq!(code(send(&mut pipeline, 1, 0, &[1; 10], 0)), Code::Malformed);
+        assert_eq!(code(send(&mut pipeline, 0, 5, &[1; 10], 0)), Code::Malformed);
+        assert_eq!(code(send(&mut pipeline, 0, 0, &[1; 10], 8)), Code::Malformed);
+        let packet = WritePacketV1 { sequence: 0, offset: 0, checksums_len: 4, data_len: 3, flags: 0 };
+        assert_eq!(code(pipeline.check(&packet, 8)), Code::Malformed);
+        assert_eq!(code(pipeline.verify(&packet, &[1, 2, 3, 4], b"abc")), Code::ChecksumMismatch);
+        pipeline.limit = 100;
+        assert_eq!(code(send(&mut pipeline, 0, 0, &[1; 101], 0)), Code::LimitExceeded);
+    }
+
+    #[test]
+    fn an_ack_waits_for_every_node_behind() {
+        let mut pipeline = pipeline(CHUNK, true);
+        let mut sums = Vec::new();
+        for sequence in 0..3u64 {
+            send(&mut pipeline, sequence, sequence * 10, &[1; 10], 0).expect("accepted");
+            let group = pipeline.take_group(&mut sums).expect("a group");
+            let tail = Tail { length: group.until, crc: 0 };
+            pipeline
+                .written(group.buffer, Written { sequence, tail, synced_length: 30, is_finalized: false });
+        }
+        assert_eq!(pipeline.take_ackable(), None);
+        pipeline.downstream = Downstream { sequence: Some(1), synced_length: 5, is_finalized: false };
+        let acked = pipeline.take_ackable().expect("two packets");
+        assert_eq!((acked.sequence, acked.tail.length, acked.synced_length), (1, 20, 5));
+        assert_eq!(pipeline.take_ackable(), None);
+    }
+}

@@ -1,0 +1,202 @@
+//! A running datanode: volumes, shards, link.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+
+use ringfs_proto::cluster_file::ClusterFile;
+use ringfs_proto::ids::DatanodeId;
+use ringfs_proto::meta::membership::VolumeStatusV1;
+use ringfs_proto::metrics::{Metric, Observed};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::engine::{self, Engines};
+use crate::error::{StartError, io_error};
+use crate::link::{Identity, Link};
+use crate::metrics;
+use crate::node::Node;
+use crate::serve::{BlockService, CONNECTION_BYTES, WRITER_BYTES};
+use crate::store::Store;
+use crate::store::volume::write_durably;
+
+/// Memory of the process besides connections and writers.
+const BASE_BYTES: u64 = 128 << 20;
+/// Buffers that each shard may keep for the next use.
+const SPARE_BYTES_PER_SHARD: u64 = 64 << 20;
+const LISTEN_BACKLOG: i32 = 1024;
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StateFile {
+    datanode: String,
+}
+
+/// A running datanode.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    node: Arc<Node>,
+    engines: Engines,
+    link: Link,
+    memory_limit_bytes: u64,
+}
+
+#[derive(Debug)]
+struct View(Arc<Node>);
+
+/// Name, help and value of a metric that each volume has.
+type VolumeRow = (&'static str, &'static str, fn(&VolumeStatusV1) -> u64);
+
+/// Starts a datanode. Returns when it listens; it joins the namenode in the background.
+///
+/// # Errors
+/// [`StartError`]: the message says what to do.
+pub fn start(config: &Config) -> Result<Server, StartError> {
+    if config.volumes.is_empty() {
+        return Err(StartError::Config("volumes is empty: name a directory per disk".to_owned()));
+    }
+    let cluster = read_join_file(&config.join_file)?;
+    let namenode = config.namenode.clone().or(cluster.namenode.clone());
+    let namenode = namenode.ok_or_else(|| {
+        StartError::Config("neither `namenode` nor the join file names the namenode".to_owned())
+    })?;
+    let store = Store::open(&config.volumes, cluster.cluster, config.reserved_bytes)?;
+    let id = datanode_id(config.state_dir.as_ref().unwrap_or(&config.volumes[0]))?;
+    let shards = shard_count(config);
+    let (listener, address) = listen(config)?;
+    let node = Arc::new(Node::new(id, cluster.cluster, cluster.key, store, config.clone(), shards));
+    let service = BlockService::new(node.clone(), listener);
+    let engines =
+        engine::start(config.engine, shards, config.io_threads, &service).map_err(StartError::Engine)?;
+    let memory_limit_bytes = memory_limit(config, &node, shards);
+    tracing::info!(%address, datanode = %id, engine = engines.name(), shards, memory_limit_bytes, "datanode listens");
+    let host = config.advertise.map(|address| address.to_string());
+    let host = host
+        .or_else(|| (!address.ip().is_unspecified()).then(|| address.ip().to_string()))
+        .unwrap_or_default();
+    let identity = Identity { namenode, host, port: address.port(), http_port: config.http_port };
+    let link = Link::start(node.clone(), identity).map_err(StartError::Engine)?;
+    Ok(Server { address, node, engines, link, memory_limit_bytes })
+}
+
+impl Server {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its id.
+    pub fn datanode(&self) -> DatanodeId {
+        self.node.id
+    }
+
+    /// The engine that serves.
+    pub fn engine(&self) -> &'static str {
+        self.engines.name()
+    }
+
+    /// What operators see.
+    pub fn observed(&self) -> Arc<dyn Observed> {
+        Arc::new(View(self.node.clone()))
+    }
+
+    /// Memory that it takes at most, by its configuration, in bytes.
+    pub fn memory_limit_bytes(&self) -> u64 {
+        self.memory_limit_bytes
+    }
+
+    /// Why it can serve no more, once that is so: the process must end with an error.
+    pub fn failed(&self) -> Option<String> {
+        (!self.node.store.has_volumes()).then(|| "no volume is left".to_owned())
+    }
+
+    /// Leaves the cluster and ends. Replicas being written stay open, with what was acknowledged.
+    pub fn stop(mut self) {
+        self.link.stop();
+        self.engines.stop();
+    }
+}
+
+impl Observed for View {
+    fn health(&self) -> Result<(), String> {
+        if self.0.store.has_volumes() { Ok(()) } else { Err("no volume is left".to_owned()) }
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        let mut all = metrics::collect(&self.0.metrics);
+        let volumes = self.0.store.volumes();
+        let rows: [(&'static str, &'static str, fn(&ringfs_proto::meta::membership::VolumeStatusV1) -> u64);
+            4] = [
+            ("ringfs_datanode_volume_capacity_bytes", "Bytes of the volume's file system.", |volume| {
+                volume.capacity_bytes
+            }),
+            ("ringfs_datanode_volume_used_bytes", "Bytes in replicas.", |volume| volume.used_bytes),
+            ("ringfs_datanode_volume_remaining_bytes", "Bytes that can still be written.", |volume| {
+                volume.remaining_bytes
+            }),
+            ("ringfs_datanode_volume_replicas", "Replicas.", |volume| volume.replicas),
+        ];
+        for (name, help, value) in rows {
+            for volume in &volumes {
+                all.push(Metric::gauge(name, help, value(volume) as f64).with_label("volume", &volume.path));
+            }
+        }
+        all
+    }
+}
+
+fn read_join_file(path: &Path) -> Result<ClusterFile, StartError> {
+    let error = |reason: String| StartError::JoinFile { path: path.to_owned(), reason };
+    let text = fs::read_to_string(path).map_err(|source| error(source.to_string()))?;
+    ClusterFile::parse(&text).map_err(|parse| error(parse.to_string()))
+}
+
+/// The id of this datanode: made at its first start.
+fn datanode_id(directory: &Path) -> Result<DatanodeId, StartError> {
+    let path = directory.join("datanode.toml");
+    if path.exists() {
+        let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
+        let parse = |reason: String| StartError::Parse { path: path.clone(), reason };
+        let state: StateFile = toml::from_str(&text).map_err(|error| parse(error.message().to_owned()))?;
+        return state.datanode.parse().map_err(|error| parse(format!("{error}")));
+    }
+    let mut id = [0; 16];
+    getrandom::fill(&mut id)
+        .map_err(|error| io_error("make the id in", &path)(std::io::Error::other(error.to_string())))?;
+    let id = DatanodeId(id);
+    fs::create_dir_all(directory).map_err(io_error("create", directory))?;
+    let text = format!("datanode = \"{id}\"\n");
+    write_durably(&path, &text).map_err(io_error("write", &path))?;
+    Ok(id)
+}
+
+fn listen(config: &Config) -> Result<(TcpListener, SocketAddr), StartError> {
+    let address = SocketAddr::new(config.bind, config.port);
+    let bind = || -> std::io::Result<TcpListener> {
+        let socket =
+            socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(LISTEN_BACKLOG)?;
+        Ok(socket.into())
+    };
+    let listener = bind().map_err(|source| StartError::Listen { address, source })?;
+    let address = listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
+    Ok((listener, address))
+}
+
+fn shard_count(config: &Config) -> usize {
+    match config.shards {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        shards => shards,
+    }
+}
+
+fn memory_limit(config: &Config, node: &Node, shards: usize) -> u64 {
+    BASE_BYTES
+        + config.connections_max as u64 * CONNECTION_BYTES
+        + node.writers_max() as u64 * WRITER_BYTES
+        + shards as u64 * SPARE_BYTES_PER_SHARD
+}

@@ -1,0 +1,416 @@
+//! The replicas of this datanode: one file per block, on one or several volumes.
+//!
+//! Shards look a replica up once per request. What blocks (files made, finalized, deleted) is written as plain
+//! functions here and run by the shards on helper threads.
+
+pub mod journal;
+pub mod recovery;
+pub mod replica;
+#[cfg(test)]
+mod tests;
+pub mod volume;
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+use ringfs_proto::ids::{BlockId, ClusterId, Stamp, StorageId};
+use ringfs_proto::meta::membership::{ReplicaChangeV1, ReplicaState, ReplicaV1, VolumeStatusV1};
+use ringfs_proto::meta::namespace::BlockRefV1;
+use ringfs_proto::{Code, WireError};
+
+use crate::error::{StartError, io_error};
+use crate::format::block::{Header, Layout, TailSlot};
+use crate::format::journal::{Event, Record};
+use journal::Journal;
+use replica::Replica;
+use volume::Volume;
+
+const STRIPES: usize = 64;
+/// The first allocation of a block file; each further one doubles, up to [`ALLOCATION_BYTES_MAX`].
+pub const ALLOCATION_BYTES_MIN: u64 = 1 << 20;
+/// The largest step in which a block file is allocated ahead.
+pub const ALLOCATION_BYTES_MAX: u64 = 32 << 20;
+
+/// A replica that was just created.
+#[derive(Debug, Clone)]
+pub struct Created {
+    /// The replica.
+    pub replica: Arc<Replica>,
+    /// Its file.
+    pub path: PathBuf,
+    /// Where things are in it.
+    pub layout: Layout,
+    /// Whether its data is written around the page cache.
+    pub is_direct: bool,
+    /// Bytes of data that are allocated.
+    pub allocated: u64,
+    /// Number of its journal record.
+    pub journaled: u64,
+    /// Bytes that were promised to it.
+    pub promised: u64,
+}
+
+/// What a new replica shall be.
+#[derive(Debug, Clone, Copy)]
+pub struct NewReplica {
+    /// The block.
+    pub block: BlockId,
+    /// Its stamp.
+    pub stamp: Stamp,
+    /// The volume that the namenode chose.
+    pub storage: StorageId,
+    /// Where things are.
+    pub layout: Layout,
+    /// Whether data is written around the page cache.
+    pub is_direct: bool,
+    /// Bytes that will come at most.
+    pub expected: u64,
+}
+
+#[derive(Debug)]
+struct Disk {
+    volume: Volume,
+    journal: Journal,
+}
+
+/// All replicas.
+#[derive(Debug)]
+pub struct Store {
+    cluster: ClusterId,
+    disks: Vec<Disk>,
+    replicas: Vec<Mutex<HashMap<BlockId, Arc<Replica>>>>,
+    changes: Mutex<Vec<(StorageId, ReplicaChangeV1)>>,
+    changed: Condvar,
+}
+
+impl Store {
+    /// Opens the volumes and finds what they hold.
+    ///
+    /// # Errors
+    /// [`StartError`]: the message says what to do.
+    pub fn open(paths: &[PathBuf], cluster: ClusterId, reserved_bytes: u64) -> Result<Self, StartError> {
+        let mut store = Self {
+            cluster,
+            disks: Vec::new(),
+            replicas: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            changes: Mutex::default(),
+            changed: Condvar::new(),
+        };
+        for path in paths {
+            store.add_volume(path, reserved_bytes)?;
+        }
+        Ok(store)
+    }
+
+    fn add_volume(&mut self, path: &Path, reserved_bytes: u64) -> Result<(), StartError> {
+        let volume = Volume::open(path, self.cluster, reserved_bytes)?;
+        let found = recovery::load(&volume).map_err(io_error("read the replicas of", path))?;
+        let index = self.disks.len() as u16;
+        for found in &found {
+            let replica = Replica::new(found.block, index, found.state, found.tail_crc);
+            if found.is_corrupt {
+                replica.set_corrupt();
+            }
+            volume.count_stored(found.block.length);
+            self.stripe(found.block.block).lock().insert(found.block.block, Arc::new(replica));
+        }
+        let journal = Journal::rewrite(path, volume.id, &recovery::records_of(&found));
+        let journal = journal.map_err(io_error("write the journal of", path))?;
+        tracing::info!(path = %path.display(), storage = %volume.id, replicas = found.len(), "volume opened");
+        self.disks.push(Disk { volume, journal });
+        Ok(())
+    }
+
+    /// The replica of a block.
+    pub fn find(&self, block: BlockId) -> Option<Arc<Replica>> {
+        self.stripe(block).lock().get(&block).cloned()
+    }
+
+    /// The file of a replica.
+    pub fn path_of(&self, replica: &Replica) -> PathBuf {
+        self.disks[usize::from(replica.volume)].volume.block_path(replica.block)
+    }
+
+    /// Makes a replica: its file with header, its room, its journal record. Blocks.
+    ///
+    /// # Errors
+    /// `ReplicaExists`, `NoRoom`, `VolumeFailed`, `InvalidArgument` for a volume of another, `Io`.
+    pub fn create(&self, new: &NewReplica) -> Result<Created, WireError> {
+        let index = self.disks.iter().position(|disk| disk.volume.id == new.storage);
+        let unknown = || {
+            WireError::new(Code::InvalidArgument, format!("storage {} is not of this datanode", new.storage))
+        };
+        let index = index.ok_or_else(unknown)?;
+        let disk = &self.disks[index];
+        if disk.volume.has_failed() {
+            return Err(WireError::new(Code::VolumeFailed, format!("volume {} has failed", new.storage)));
+        }
+        let failed = |error: io::Error| self.io_failed(index, "create replica of", new.block, &error);
+        if !disk.volume.promise(new.expected).map_err(failed)? {
+            let message =
+                format!("no room for block {} ({} bytes) on volume {}", new.block, new.expected, new.storage);
+            return Err(WireError::new(Code::NoRoom, message));
+        }
+        let created = self.insert(index, new).and_then(|replica| {
+            let made = self.make_file(disk, new).map_err(failed);
+            made.map(|(path, allocated, journaled)| Created {
+                replica: replica.clone(),
+                path,
+                layout: new.layout,
+                is_direct: new.is_direct,
+                allocated,
+                journaled,
+                promised: new.expected,
+            })
+            .inspect_err(|_| drop(self.stripe(new.block).lock().remove(&new.block)))
+        });
+        match &created {
+            Ok(created) => {
+                disk.volume.count_stored(0);
+                self.report(disk.volume.id, ReplicaChangeV1::Stored(created.replica.report()));
+            }
+            Err(_) => disk.volume.release(new.expected),
+        }
+        created
+    }
+
+    fn insert(&self, index: usize, new: &NewReplica) -> Result<Arc<Replica>, WireError> {
+        let mut stripe = self.stripe(new.block).lock();
+        if stripe.contains_key(&new.block) {
+            return Err(WireError::new(
+                Code::ReplicaExists,
+                format!("there is a replica of block {} already", new.block),
+            ));
+        }
+        let block = BlockRefV1 { block: new.block, stamp: new.stamp, length: 0 };
+        let replica = Arc::new(Replica::new(block, index as u16, ReplicaState::BeingWritten, 0));
+        stripe.insert(new.block, replica.clone());
+        Ok(replica)
+    }
+
+    fn make_file(&self, disk: &Disk, new: &NewReplica) -> io::Result<(PathBuf, u64, u64)> {
+        let path = disk.volume.block_path(new.block);
+        let record = Record {
+            event: Event::BeingWritten,
+            block: new.block,
+            stamp: new.stamp,
+            length: new.layout.limit,
+        };
+        let journaled = disk.journal.append(&record)?;
+        if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
+            fs::create_dir_all(directory)?;
+        }
+        // What a crash left of an older replica of this block was in no journal: it is not worth keeping.
+        let mut options = OpenOptions::new();
+        let file = options.create(true).truncate(true).write(true).mode(0o600).open(&path)?;
+        let header = Header {
+            cluster: self.cluster,
+            storage: disk.volume.id,
+            block: new.block,
+            stamp: new.stamp,
+            layout: new.layout,
+            is_direct: new.is_direct,
+        };
+        file.write_all_at(&header.encode(), 0)?;
+        let allocated = new.expected.min(ALLOCATION_BYTES_MIN);
+        if new.is_direct {
+            crate::engine::allocate(&file, new.layout.data_offset() + allocated, false)?;
+        }
+        Ok((path, allocated, journaled))
+    }
+
+    /// Completes a replica: trimmed, on stable storage, in the journal, reported. Blocks.
+    ///
+    /// # Errors
+    /// `Io`: the volume has failed.
+    pub fn finalize(&self, created: &Created, slot: &TailSlot) -> Result<(), WireError> {
+        let replica = &created.replica;
+        let index = usize::from(replica.volume);
+        let disk = &self.disks[index];
+        let finalize = || -> io::Result<()> {
+            let file = OpenOptions::new().write(true).open(&created.path)?;
+            file.write_all_at(&slot.encode(replica.block, disk.volume.id), slot.offset())?;
+            file.set_len(created.layout.data_offset() + slot.length)?;
+            file.sync_all()?;
+            sync_directories(&created.path)?;
+            let record = Record {
+                event: Event::Finalized,
+                block: replica.block,
+                stamp: slot.stamp,
+                length: slot.length,
+            };
+            disk.journal.sync(disk.journal.append(&record)?)
+        };
+        finalize().map_err(|error| self.io_failed(index, "finalize replica of", replica.block, &error))?;
+        disk.volume.count_resized(replica.tail().length, slot.length);
+        replica.set_tail(replica::Tail { length: slot.length, crc: slot.tail_crc });
+        replica.set_state(ReplicaState::Finalized);
+        disk.volume.release(created.promised);
+        self.report(disk.volume.id, ReplicaChangeV1::Stored(replica.report()));
+        Ok(())
+    }
+
+    /// Makes what was written so far, the file's name and its journal record durable. Blocks.
+    ///
+    /// # Errors
+    /// `Io`: the volume has failed.
+    pub fn sync(&self, created: &Created, slot: &TailSlot) -> Result<(), WireError> {
+        let index = usize::from(created.replica.volume);
+        let disk = &self.disks[index];
+        let sync = || -> io::Result<()> {
+            let file = OpenOptions::new().write(true).open(&created.path)?;
+            file.sync_data()?;
+            file.write_all_at(&slot.encode(created.replica.block, disk.volume.id), slot.offset())?;
+            file.sync_data()?;
+            sync_directories(&created.path)?;
+            disk.journal.sync(created.journaled)
+        };
+        sync().map_err(|error| self.io_failed(index, "sync replica of", created.replica.block, &error))
+    }
+
+    /// A replica grew: readers may see this much.
+    pub fn grow(&self, replica: &Replica, tail: replica::Tail) {
+        if !replica.is_gone() {
+            self.disks[usize::from(replica.volume)].volume.count_resized(replica.tail().length, tail.length);
+        }
+        replica.set_tail(tail);
+    }
+
+    /// A replica's writer is gone: what was promised to it is free again, what it wrote stays.
+    pub fn leave_open(&self, created: &Created) {
+        self.disks[usize::from(created.replica.volume)].volume.release(created.promised);
+    }
+
+    /// Deletes a replica, if its stamp is not newer than `stamp`. Readers that have its file open go on. Blocks.
+    ///
+    /// # Errors
+    /// `Io`.
+    pub fn delete(&self, block: BlockId, stamp: Stamp) -> Result<(), WireError> {
+        let Some(replica) = self.find(block).filter(|replica| replica.stamp() <= stamp) else {
+            return Ok(());
+        };
+        let index = usize::from(replica.volume);
+        let disk = &self.disks[index];
+        replica.set_gone();
+        let path = disk.volume.block_path(block);
+        let delete = || -> io::Result<()> {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let record = Record { event: Event::Deleted, block, stamp: replica.stamp(), length: 0 };
+            disk.journal.append(&record).map(|_| ())
+        };
+        delete().map_err(|error| self.io_failed(index, "delete replica of", block, &error))?;
+        self.stripe(block).lock().remove(&block);
+        disk.volume.count_deleted(replica.tail().length);
+        self.report(disk.volume.id, ReplicaChangeV1::Deleted(replica.block_ref()));
+        Ok(())
+    }
+
+    /// A reader found bytes that do not match: the replica is served no more, and the namenode is told.
+    pub fn mark_corrupt(&self, replica: &Replica) {
+        if replica.is_corrupt() {
+            return;
+        }
+        replica.set_corrupt();
+        let disk = &self.disks[usize::from(replica.volume)];
+        let BlockRefV1 { block, stamp, length } = replica.block_ref();
+        if let Err(error) = disk.journal.append(&Record { event: Event::Corrupt, block, stamp, length }) {
+            disk.volume.fail(&error);
+        }
+        tracing::error!(%block, storage = %disk.volume.id, "replica is corrupt");
+        self.report(disk.volume.id, ReplicaChangeV1::Corrupt(replica.block_ref()));
+    }
+
+    /// The volumes as they are.
+    pub fn volumes(&self) -> Vec<VolumeStatusV1> {
+        self.disks.iter().map(|disk| disk.volume.status()).collect()
+    }
+
+    /// Whether any volume is in use.
+    pub fn has_volumes(&self) -> bool {
+        self.disks.iter().any(|disk| !disk.volume.has_failed())
+    }
+
+    /// Every replica of a storage, by block, and with it the changes of corrupt ones. Changes that waited to be
+    /// reported are in it, and wait no more.
+    pub fn snapshot(&self, storage: StorageId) -> (Vec<ReplicaV1>, Vec<ReplicaChangeV1>) {
+        self.changes.lock().retain(|(of, _)| *of != storage);
+        let Some(index) = self.disks.iter().position(|disk| disk.volume.id == storage) else {
+            return Default::default();
+        };
+        let (mut replicas, mut corrupt) = (Vec::new(), Vec::new());
+        for stripe in &self.replicas {
+            for replica in stripe.lock().values().filter(|replica| usize::from(replica.volume) == index) {
+                if replica.is_corrupt() {
+                    corrupt.push(ReplicaChangeV1::Corrupt(replica.block_ref()));
+                } else {
+                    replicas.push(replica.report());
+                }
+            }
+        }
+        replicas.sort_by_key(|replica| replica.block.block);
+        (replicas, corrupt)
+    }
+
+    /// Takes the changes that wait to be reported, in order; waits at most `timeout` for the first.
+    pub fn take_changes(&self, timeout: std::time::Duration) -> Vec<(StorageId, ReplicaChangeV1)> {
+        let mut changes = self.changes.lock();
+        if changes.is_empty() {
+            let _timed_out = self.changed.wait_for(&mut changes, timeout);
+        }
+        core::mem::take(&mut *changes)
+    }
+
+    /// Wakes whoever waits for changes.
+    pub fn wake(&self) {
+        self.changed.notify_all();
+    }
+
+    fn report(&self, storage: StorageId, change: ReplicaChangeV1) {
+        self.changes.lock().push((storage, change));
+        self.changed.notify_one();
+    }
+
+    fn stripe(&self, block: BlockId) -> &Mutex<HashMap<BlockId, Arc<Replica>>> {
+        &self.replicas[block.0 as usize % STRIPES]
+    }
+
+    /// A full disk is the writer's trouble; any other error is the volume's.
+    fn io_failed(&self, index: usize, action: &str, block: BlockId, error: &io::Error) -> WireError {
+        let code = if error.raw_os_error() == Some(libc::ENOSPC) {
+            Code::NoRoom
+        } else if error.kind() == io::ErrorKind::NotFound {
+            // The file was deleted while it was written: its file in the namespace was.
+            Code::BlockMissing
+        } else {
+            self.disks[index].volume.fail(error);
+            Code::Io
+        };
+        WireError::new(code, format!("{action} block {block}: {error}"))
+    }
+
+    /// A write of a replica's data failed.
+    pub fn write_failed(&self, replica: &Replica, error: &io::Error) -> WireError {
+        self.io_failed(usize::from(replica.volume), "write replica of", replica.block, error)
+    }
+
+    /// The id of the volume of a replica.
+    pub fn storage_of(&self, replica: &Replica) -> StorageId {
+        self.disks[usize::from(replica.volume)].volume.id
+    }
+}
+
+/// Makes the name of a block file durable, and those of the directories that may be new with it.
+fn sync_directories(path: &Path) -> io::Result<()> {
+    for directory in path.ancestors().skip(1).take(3) {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,183 @@
+//! What a volume holds after a start: from its journal, else from its block files; open replicas are cut to what
+//! can be verified.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use ringfs_proto::ids::BlockId;
+use ringfs_proto::meta::membership::ReplicaState;
+use ringfs_proto::meta::namespace::BlockRefV1;
+
+use super::journal::{self, Loaded};
+use super::volume::Volume;
+use crate::format::block::{HEAD_BYTES, Header, Layout, TailSlot};
+use crate::format::journal::{Event, Record};
+
+/// A replica that was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Block, stamp, length.
+    pub block: BlockRefV1,
+    /// Finalized, or waiting for recovery.
+    pub state: ReplicaState,
+    /// Checksum of the partial last chunk of an open replica.
+    pub tail_crc: u32,
+    /// Whether bytes that were on stable storage do not verify.
+    pub is_corrupt: bool,
+}
+
+/// Everything on a volume.
+///
+/// # Errors
+/// What the operating system says.
+pub fn load(volume: &Volume) -> io::Result<Vec<Found>> {
+    let records = match journal::load(volume.path(), volume.id)? {
+        Loaded::Records(records) => live(&records),
+        Loaded::Unusable(offset) => {
+            if volume.path().join("blocks").exists() {
+                tracing::warn!(path = %volume.path().display(), ?offset, "journal is missing or damaged: rebuilding it from the block files");
+            }
+            scan_files(volume)?
+        }
+    };
+    let mut found = Vec::with_capacity(records.len());
+    for record in records {
+        let block = BlockRefV1 { block: record.block, stamp: record.stamp, length: record.length };
+        match record.event {
+            Event::Finalized | Event::Corrupt => {
+                let is_corrupt = record.event == Event::Corrupt;
+                found.push(Found { block, state: ReplicaState::Finalized, tail_crc: 0, is_corrupt });
+            }
+            Event::BeingWritten => found.extend(reopen(volume, record.block)?),
+            Event::Deleted => {}
+        }
+    }
+    Ok(found)
+}
+
+/// The journal records that say the same as `found`.
+pub fn records_of(found: &[Found]) -> Vec<Record> {
+    let record = |found: &Found| {
+        let event = match found.state {
+            _ if found.is_corrupt => Event::Corrupt,
+            ReplicaState::Finalized => Event::Finalized,
+            _ => Event::BeingWritten,
+        };
+        Record { event, block: found.block.block, stamp: found.block.stamp, length: found.block.length }
+    };
+    found.iter().map(record).collect()
+}
+
+/// The last record of each block that is not deleted.
+fn live(records: &[Record]) -> Vec<Record> {
+    let mut last = BTreeMap::new();
+    for record in records {
+        if record.event == Event::Deleted {
+            last.remove(&record.block);
+        } else {
+            last.insert(record.block, *record);
+        }
+    }
+    last.into_values().collect()
+}
+
+/// Reads the header and slots of every block file.
+fn scan_files(volume: &Volume) -> io::Result<Vec<Record>> {
+    let mut records = Vec::new();
+    let root = volume.path().join("blocks");
+    if !root.exists() {
+        return Ok(records);
+    }
+    for high in fs::read_dir(root)? {
+        for low in fs::read_dir(high?.path())? {
+            for file in fs::read_dir(low?.path())? {
+                let path = file?.path();
+                match read_head(&path, volume) {
+                    Ok((header, slot)) => records.push(record_of(&header, slot)),
+                    Err(reason) => {
+                        tracing::warn!(path = %path.display(), reason, "not a block file: left alone")
+                    }
+                }
+            }
+        }
+    }
+    records.sort_by_key(|record| record.block);
+    Ok(records)
+}
+
+fn record_of(header: &Header, slot: Option<TailSlot>) -> Record {
+    match slot {
+        Some(slot) if slot.is_finalized => {
+            Record { event: Event::Finalized, block: header.block, stamp: slot.stamp, length: slot.length }
+        }
+        _ => Record { event: Event::BeingWritten, block: header.block, stamp: header.stamp, length: 0 },
+    }
+}
+
+fn read_head(path: &Path, volume: &Volume) -> Result<(Header, Option<TailSlot>), String> {
+    let mut head = vec![0; HEAD_BYTES];
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    file.read_exact_at(&mut head, 0).map_err(|error| error.to_string())?;
+    let header = Header::decode(&head).map_err(|error| error.to_string())?;
+    if header.storage != volume.id {
+        return Err(format!("it belongs to storage {}", header.storage));
+    }
+    Ok((header, TailSlot::newest(&head, header.block, header.storage)))
+}
+
+/// Cuts an open replica to its longest verified prefix. `None` when there is no file or nothing was ever written.
+fn reopen(volume: &Volume, block: BlockId) -> io::Result<Option<Found>> {
+    let path = volume.block_path(block);
+    let (header, slot) = match read_head(&path, volume) {
+        Ok((header, slot)) => (header, slot),
+        Err(reason) => {
+            tracing::info!(path = %path.display(), reason, "open replica has no usable file: dropped");
+            return Ok(None);
+        }
+    };
+    let Some(slot) = slot else {
+        let block = BlockRefV1 { block, stamp: header.stamp, length: 0 };
+        return Ok(Some(Found {
+            block,
+            state: ReplicaState::WaitingForRecovery,
+            tail_crc: 0,
+            is_corrupt: false,
+        }));
+    };
+    let state = if slot.is_finalized { ReplicaState::Finalized } else { ReplicaState::WaitingForRecovery };
+    let (length, tail_crc) = verified_prefix(&File::open(&path)?, &header.layout, &slot)?;
+    let is_corrupt = length < slot.synced_length || (slot.is_finalized && length < slot.length);
+    if length < slot.length {
+        tracing::warn!(path = %path.display(), claimed = slot.length, length, synced = slot.synced_length, "open replica is cut to what can be verified");
+    }
+    let block = BlockRefV1 { block, stamp: slot.stamp, length };
+    Ok(Some(Found { block, state, tail_crc, is_corrupt }))
+}
+
+/// The longest prefix of a replica whose chunks match their checksums, and the checksum of its partial last chunk.
+fn verified_prefix(file: &File, layout: &Layout, slot: &TailSlot) -> io::Result<(u64, u32)> {
+    let chunk_bytes = u64::from(layout.chunk_bytes);
+    let (whole, rest) = (slot.length / chunk_bytes, slot.length % chunk_bytes);
+    let mut data = vec![0; layout.chunk_bytes as usize];
+    let mut stored = [0; 4];
+    for chunk in 0..whole {
+        file.read_exact_at(&mut stored, layout.checksum_offset(chunk)).or_else(zero_past_end)?;
+        let is_read = file.read_exact_at(&mut data, layout.data_offset() + chunk * chunk_bytes).is_ok();
+        if !is_read || layout.checksum.of(&data).to_be_bytes() != stored {
+            return Ok((chunk * chunk_bytes, 0));
+        }
+    }
+    let tail = &mut data[..rest as usize];
+    let is_read = file.read_exact_at(tail, layout.data_offset() + whole * chunk_bytes).is_ok();
+    if rest == 0 || !is_read || layout.checksum.of(tail) != slot.tail_crc {
+        return Ok((whole * chunk_bytes, 0));
+    }
+    Ok((slot.length, slot.tail_crc))
+}
+
+fn zero_past_end(error: io::Error) -> io::Result<()> {
+    if error.kind() == io::ErrorKind::UnexpectedEof { Ok(()) } else { Err(error) }
+}

@@ -1,0 +1,106 @@
+//! A replica as every shard sees it: small, shared, read without locks but for the tail of an open one.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use ringfs_proto::ids::{BlockId, Stamp};
+use ringfs_proto::meta::membership::{ReplicaState, ReplicaV1};
+use ringfs_proto::meta::namespace::BlockRefV1;
+
+/// The end of an open replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tail {
+    /// Bytes that readers may see.
+    pub length: u64,
+    /// Checksum of the partial last chunk of these bytes; 0 when there is none.
+    pub crc: u32,
+}
+
+/// A copy of a block on a volume.
+#[derive(Debug)]
+pub struct Replica {
+    /// The block.
+    pub block: BlockId,
+    /// Index of its volume.
+    pub volume: u16,
+    stamp: AtomicU64,
+    state: AtomicU8,
+    is_gone: AtomicBool,
+    is_corrupt: AtomicBool,
+    tail: Mutex<Tail>,
+}
+
+impl Replica {
+    /// A replica in a state.
+    pub fn new(block: BlockRefV1, volume: u16, state: ReplicaState, tail_crc: u32) -> Self {
+        Self {
+            block: block.block,
+            volume,
+            stamp: AtomicU64::new(block.stamp.0),
+            state: AtomicU8::new(state as u8),
+            is_gone: AtomicBool::new(false),
+            is_corrupt: AtomicBool::new(false),
+            tail: Mutex::new(Tail { length: block.length, crc: tail_crc }),
+        }
+    }
+
+    /// Its stamp.
+    pub fn stamp(&self) -> Stamp {
+        Stamp(self.stamp.load(Ordering::Acquire))
+    }
+
+    /// Its state.
+    pub fn state(&self) -> ReplicaState {
+        match self.state.load(Ordering::Acquire) {
+            value if value == ReplicaState::Finalized as u8 => ReplicaState::Finalized,
+            value if value == ReplicaState::BeingWritten as u8 => ReplicaState::BeingWritten,
+            value if value == ReplicaState::WaitingForRecovery as u8 => ReplicaState::WaitingForRecovery,
+            _ => ReplicaState::Temporary,
+        }
+    }
+
+    /// Sets its state.
+    pub fn set_state(&self, state: ReplicaState) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// Its length and the checksum of its partial last chunk, as readers may see them.
+    pub fn tail(&self) -> Tail {
+        *self.tail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets readers see more.
+    pub fn set_tail(&self, tail: Tail) {
+        *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = tail;
+    }
+
+    /// Whether it was deleted: what shards keep of it is to be dropped.
+    pub fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Acquire)
+    }
+
+    /// It is deleted.
+    pub fn set_gone(&self) {
+        self.is_gone.store(true, Ordering::Release);
+    }
+
+    /// Whether its bytes are known to be bad: it is never served.
+    pub fn is_corrupt(&self) -> bool {
+        self.is_corrupt.load(Ordering::Acquire)
+    }
+
+    /// Its bytes are bad.
+    pub fn set_corrupt(&self) {
+        self.is_corrupt.store(true, Ordering::Release);
+    }
+
+    /// Block, stamp and length.
+    pub fn block_ref(&self) -> BlockRefV1 {
+        BlockRefV1 { block: self.block, stamp: self.stamp(), length: self.tail().length }
+    }
+
+    /// As the namenode is told of it.
+    pub fn report(&self) -> ReplicaV1 {
+        ReplicaV1 { block: self.block_ref(), state: self.state() }
+    }
+}

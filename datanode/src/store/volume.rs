@@ -1,0 +1,212 @@
+//! A volume: a directory on a disk, with an identity, a journal, and room that is counted.
+//!
+//! | file | content |
+//! |---|---|
+//! | `volume.toml` | version, cluster, storage id |
+//! | `lock` | locked by the running datanode |
+//! | `journal` | which replicas there are, see [`crate::format::journal`] |
+//! | `blocks/XX/YY/blk_ID` | a block file; XX and YY are bits 16 to 24 and 8 to 16 of the id |
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use nix::fcntl::{Flock, FlockArg};
+use ringfs_proto::ids::{BlockId, ClusterId, StorageId};
+use ringfs_proto::meta::membership::VolumeStatusV1;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{StartError, io_error};
+
+const VERSION: u32 = 1;
+const IDENTITY: &str = "volume.toml";
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Identity {
+    version: u32,
+    cluster: String,
+    storage: String,
+}
+
+/// A volume that this process owns.
+#[derive(Debug)]
+pub struct Volume {
+    /// Its id.
+    pub id: StorageId,
+    path: PathBuf,
+    reserved_bytes: u64,
+    used_bytes: AtomicU64,
+    promised_bytes: AtomicU64,
+    replicas: AtomicU64,
+    has_failed: AtomicBool,
+    _lock: Flock<File>,
+}
+
+impl Volume {
+    /// Opens a volume, or makes one of an empty directory.
+    ///
+    /// # Errors
+    /// [`StartError`]: the message says what to do.
+    pub fn open(path: &Path, cluster: ClusterId, reserved_bytes: u64) -> Result<Self, StartError> {
+        let read_only = |source| StartError::ReadOnly { path: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(read_only)?;
+        let identity_path = path.join(IDENTITY);
+        if !identity_path.exists() {
+            make_identity(path, &identity_path, cluster)?;
+        }
+        let mut options = OpenOptions::new();
+        let file = options
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .map_err(read_only)?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|_held| StartError::Locked { path: path.to_owned() })?;
+        let id = read_identity(path, &identity_path, cluster)?;
+        check_writable(path).map_err(read_only)?;
+        Ok(Self {
+            id,
+            path: path.to_owned(),
+            reserved_bytes,
+            used_bytes: AtomicU64::new(0),
+            promised_bytes: AtomicU64::new(0),
+            replicas: AtomicU64::new(0),
+            has_failed: AtomicBool::new(false),
+            _lock: lock,
+        })
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the file of a block is.
+    pub fn block_path(&self, block: BlockId) -> PathBuf {
+        let (high, low) = (block.0 >> 16 & 0xff, block.0 >> 8 & 0xff);
+        self.path.join(format!("blocks/{high:02x}/{low:02x}/blk_{}", block.0))
+    }
+
+    /// A replica of so many bytes is there.
+    pub fn count_stored(&self, bytes: u64) {
+        self.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.replicas.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A replica of so many bytes is gone.
+    pub fn count_deleted(&self, bytes: u64) {
+        self.used_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.replicas.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A replica has another length.
+    pub fn count_resized(&self, before: u64, after: u64) {
+        self.used_bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    /// Promises room to a replica that will be written. False when there is not enough.
+    ///
+    /// # Errors
+    /// What the operating system says of the file system.
+    pub fn promise(&self, bytes: u64) -> io::Result<bool> {
+        let (_, free) = self.space()?;
+        let promised = self.promised_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let has_room = free >= self.reserved_bytes.saturating_add(promised);
+        if !has_room {
+            self.release(bytes);
+        }
+        Ok(has_room)
+    }
+
+    /// Takes a promise back: the bytes are written, or never will be.
+    pub fn release(&self, bytes: u64) {
+        self.promised_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// It is out of use.
+    pub fn fail(&self, error: &io::Error) {
+        if !self.has_failed.swap(true, Ordering::Relaxed) {
+            tracing::error!(%error, path = %self.path.display(), "volume has failed: it is taken out of use");
+        }
+    }
+
+    /// Whether it is out of use.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::Relaxed)
+    }
+
+    /// As the namenode is told of it.
+    pub fn status(&self) -> VolumeStatusV1 {
+        let (capacity_bytes, free) = self.space().unwrap_or((0, 0));
+        let promised = self.promised_bytes.load(Ordering::Relaxed);
+        VolumeStatusV1 {
+            storage: self.id,
+            path: self.path.display().to_string(),
+            capacity_bytes,
+            used_bytes: self.used_bytes.load(Ordering::Relaxed),
+            remaining_bytes: free.saturating_sub(self.reserved_bytes).saturating_sub(promised),
+            reserved_bytes: self.reserved_bytes,
+            replicas: self.replicas.load(Ordering::Relaxed),
+            is_failed: self.has_failed(),
+        }
+    }
+
+    /// Bytes of the file system, and those that are free.
+    fn space(&self) -> io::Result<(u64, u64)> {
+        let stat = nix::sys::statvfs::statvfs(&self.path)?;
+        Ok((stat.blocks() * stat.fragment_size(), stat.blocks_available() * stat.fragment_size()))
+    }
+}
+
+fn make_identity(path: &Path, identity_path: &Path, cluster: ClusterId) -> Result<(), StartError> {
+    let entries = fs::read_dir(path).map_err(io_error("list", path))?;
+    let is_ours = |name: &std::ffi::OsStr| name == "lock" || name == "lost+found" || name == "datanode.toml";
+    if entries.filter_map(Result::ok).any(|entry| !is_ours(&entry.file_name())) {
+        return Err(StartError::NotAVolume { path: path.to_owned() });
+    }
+    let mut id = [0; 16];
+    getrandom::fill(&mut id)
+        .map_err(|error| io_error("make the id of", path)(io::Error::other(error.to_string())))?;
+    let identity =
+        Identity { version: VERSION, cluster: cluster.to_string(), storage: StorageId(id).to_string() };
+    let text = toml::to_string(&identity)
+        .map_err(|error| io_error("make the id of", path)(io::Error::other(error)))?;
+    write_durably(identity_path, &text)
+        .map_err(|source| StartError::ReadOnly { path: path.to_owned(), source })
+}
+
+fn read_identity(path: &Path, identity_path: &Path, cluster: ClusterId) -> Result<StorageId, StartError> {
+    let parse = |reason: String| StartError::Parse { path: identity_path.to_owned(), reason };
+    let text = fs::read_to_string(identity_path).map_err(io_error("read", identity_path))?;
+    let identity: Identity = toml::from_str(&text).map_err(|error| parse(error.message().to_owned()))?;
+    if identity.version != VERSION {
+        return Err(parse(format!("version {}, this release knows {VERSION}", identity.version)));
+    }
+    let found: ClusterId = identity.cluster.parse().map_err(|error| parse(format!("{error}")))?;
+    if found != cluster {
+        return Err(StartError::ForeignVolume { path: path.to_owned(), found, expected: cluster });
+    }
+    identity.storage.parse().map_err(|error| parse(format!("{error}")))
+}
+
+/// A volume that turns read-only is better found at the start than at the first block.
+fn check_writable(path: &Path) -> io::Result<()> {
+    let probe = path.join("write-probe");
+    fs::write(&probe, b"")?;
+    fs::remove_file(probe)
+}
+
+/// Writes a small file and makes it and its directory entry durable.
+pub fn write_durably(path: &Path, text: &str) -> io::Result<()> {
+    let new = path.with_extension("new");
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
