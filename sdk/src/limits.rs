@@ -24,8 +24,6 @@ pub const IDLE_EXPIRY: Duration = Duration::from_secs(45);
 pub const RANGE_BYTES_MAX: u64 = 8 << 20;
 /// Requests on the wire at once on one connection: the next is there before the answer to the one before ends.
 pub const REQUESTS_AHEAD: usize = 2;
-/// Payload that a datanode may send before it hears of more credit.
-pub const CREDIT_BYTES: u64 = 16 << 20;
 /// A sequential reader asks for this much at a time.
 pub const STREAM_REQUEST_BYTES: u64 = 32 << 20;
 /// A sequential reader lets a datanode be this far ahead.

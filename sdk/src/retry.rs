@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn only_passing_refusals_are_tried_again() {
         let begin = Instant::now();
-        let mut again = |code| {
+        let again = |code| {
             let mut retries = Retries::new(begin + Duration::from_secs(5));
             retries.after(&WireError::new(code, "why").into(), begin, 0).is_some()
         };

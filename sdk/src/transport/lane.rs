@@ -56,7 +56,6 @@ pub(crate) struct Lane {
     sent: usize,
     /// Index of the range whose part is arriving.
     current: Option<usize>,
-    credit_bytes: u64,
     /// Bytes that have arrived since the lane was made.
     pub received_bytes: u64,
 }
@@ -69,15 +68,17 @@ struct OpenCall {
     ranges: Range<usize>,
     /// Ranges that are not answered to the end.
     open: usize,
+    /// What the node was allowed to send at first.
+    credit_bytes: u64,
     /// Payload that has arrived since credit was last given.
     uncredited: u64,
 }
 
 impl Lane {
-    /// A lane over a connection at a frame boundary. `credit_bytes` is what a request lets the node send at first.
-    pub fn new(connection: Connection, credit_bytes: u64) -> Self {
+    /// A lane over a connection at a frame boundary.
+    pub fn new(connection: Connection) -> Self {
         let (receiver, calls) = (PartReceiver::default(), VecDeque::new());
-        Self { connection, receiver, calls, sent: 0, current: None, credit_bytes, received_bytes: 0 }
+        Self { connection, receiver, calls, sent: 0, current: None, received_bytes: 0 }
     }
 
     /// The range whose part is arriving, or arrived last.
@@ -96,16 +97,17 @@ impl Lane {
     }
 
     /// Encodes a request for ranges that the owner numbers from `first` on. It is sent by the next step.
-    pub fn request(&mut self, first: usize, ranges: Vec<ReadRangeV1>, hint: ReadHint) {
+    /// `credit_bytes` is the payload that the node may send before it hears of more.
+    pub fn request(&mut self, first: usize, ranges: Vec<ReadRangeV1>, hint: ReadHint, credit_bytes: u64) {
         debug_assert!(ranges.len() <= READ_RANGES_MAX);
         let id = self.connection.next_call();
         let span = first..first + ranges.len();
         let open = ranges.len();
-        let message = ReadRangesRequestV1 { ranges, credit_bytes: self.credit_bytes, hint, record_bytes: 0 };
+        let message = ReadRangesRequestV1 { ranges, credit_bytes, hint, record_bytes: 0 };
         let header = Header { op_version: ReadRanges::VERSION, ..Header::request(Op::ReadRanges, id) };
         self.forget_sent();
         frame::append(&mut self.connection.out, header, 0, |meta| message.encode_into(meta));
-        self.calls.push_back(OpenCall { id, ranges: span, open, uncredited: 0 });
+        self.calls.push_back(OpenCall { id, ranges: span, open, credit_bytes, uncredited: 0 });
     }
 
     /// The receiver, for what it holds ahead.
@@ -197,7 +199,7 @@ impl Lane {
         open.open -= usize::from(is_last);
         if open.open == 0 {
             self.calls.remove(call);
-        } else if open.uncredited >= self.credit_bytes / 2 {
+        } else if open.uncredited >= open.credit_bytes / 2 {
             let (id, bytes) = (open.id, std::mem::take(&mut open.uncredited));
             let header = Header { op_version: Credit::VERSION, ..Header::request(Op::Credit, id) };
             self.forget_sent();

@@ -47,7 +47,7 @@ impl TcpStream {
             range,
             hint,
             caller: caller.clone(),
-            lane: Some(Lane::new(connection, STREAM_CREDIT_BYTES)),
+            lane: Some(Lane::new(connection)),
         };
         stream.request_next();
         // On the wire before the first read: what it brings waits in the socket.
@@ -64,7 +64,7 @@ impl TcpStream {
         let length = (self.end() - offset).min(STREAM_REQUEST_BYTES);
         self.progress = RangeProgress::new(offset, length);
         if let Some(lane) = &mut self.lane {
-            lane.request(0, vec![ReadRangeV1 { offset, length, ..self.range.clone() }], self.hint);
+            lane.request(0, vec![ReadRangeV1 { offset, length, ..self.range.clone() }], self.hint, STREAM_CREDIT_BYTES);
         }
     }
 

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use ringfs_proto::WireError;
+use ringfs_proto::checksum::CHECKSUM_BYTES;
 use ringfs_proto::frame::Header;
-use ringfs_proto::limits::READ_RANGES_MAX;
+use ringfs_proto::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, READ_RANGES_MAX};
 use ringfs_proto::meta::data::{
     ReadHint, ReadRangeV1, ReplicaInfoReplyV1, ReplicaInfoRequestV1, WriteOpenRequestV1,
 };
@@ -17,7 +18,7 @@ use super::stream::TcpStream;
 use super::{Fetch, Pipeline, RangeStream, SetupError, Transport, TransportError};
 use crate::driver::wait::{self, Interest, Waiting};
 use crate::error::Fault;
-use crate::limits::{CREDIT_BYTES, RANGE_BYTES_MAX, REQUESTS_AHEAD};
+use crate::limits::{RANGE_BYTES_MAX, REQUESTS_AHEAD};
 use crate::net::connection::{Caller, Connection};
 use crate::net::pool::{Keep, Pool};
 use crate::read::part::Target;
@@ -156,14 +157,15 @@ impl NodeReads {
                 self.was_idle = checkout.was_idle;
                 self.tries += 1;
                 self.heard = (Instant::now(), 0);
-                lane.insert(Lane::new(checkout.connection, CREDIT_BYTES))
+                lane.insert(Lane::new(checkout.connection))
             }
         };
         loop {
             while lane.calls_open() < REQUESTS_AHEAD && *asked < order.len() {
                 let ranges = next_request(&order[*asked..], fetches);
                 let first = std::mem::replace(asked, *asked + ranges.len());
-                lane.request(first, ranges, self.hint);
+                let credit_bytes = whole_payload_bytes(&ranges);
+                lane.request(first, ranges, self.hint, credit_bytes);
             }
             match lane.step(&mut Batch { order, fetches, node: self.address })? {
                 Step::Idle if *asked == order.len() => return Ok(None),
@@ -249,6 +251,14 @@ fn next_request(order: &[usize], fetches: &[Fetch<'_>]) -> Vec<ReadRangeV1> {
         ranges.push(range.clone());
     }
     ranges
+}
+
+/// Credit for all of a request at once: a datanode that waits for credit could not take the request behind it. What the
+/// node sends goes to the caller's memory, so its amount needs no other bound.
+fn whole_payload_bytes(ranges: &[ReadRangeV1]) -> u64 {
+    let data = |range: &ReadRangeV1| range.length + 2 * u64::from(CHUNK_BYTES_MAX);
+    let data: u64 = ranges.iter().map(data).sum();
+    data + data / u64::from(CHUNK_BYTES_MIN) * CHECKSUM_BYTES as u64
 }
 
 /// The fetches of one lane, numbered as they are asked for.

@@ -190,7 +190,7 @@ fn broken(error: TransportError, path: &str) -> Error {
 /// that chunk.
 fn compute_checksums(offset: u64, data: &[u8], checksums: &mut Vec<u8>) {
     let chunk = CHUNK_BYTES_NATIVE as usize;
-    let into_chunk = (offset % CHUNK_BYTES_NATIVE as u64) as usize;
+    let into_chunk = (offset % u64::from(CHUNK_BYTES_NATIVE)) as usize;
     let first_len = if into_chunk == 0 { 0 } else { data.len().min(chunk - into_chunk) };
     let (first, rest) = data.split_at(first_len);
     let first_sums = usize::from(!first.is_empty()) * CHECKSUM_BYTES;
