@@ -1,1 +1,59 @@
-//! Placeholder until the first module lands.
+//! The Rust client of RingFS: the namespace, readers, writers.
+//!
+//! Every call is synchronous and runs in the caller's thread; one [`Client`], and one [`Reader`], serve any number of
+//! threads. No call starts a thread. Calls may be made inside any async runtime (they block their thread).
+//!
+//! ```no_run
+//! use std::io::Write;
+//!
+//! let client = ringfs_sdk::Client::connect("ringfs://127.0.0.1:8020")?;
+//! let mut writer = client.create("/logs/run-1")?;
+//! writer.write_all(b"step 1: loss 0.93\n")?;
+//! writer.close()?;
+//! let mut head = [0; 6];
+//! client.open("/logs/run-1")?.read_at(0, &mut head)?;
+//! assert_eq!(&head, b"step 1");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! **Faults.** A namenode that restarts is a pause, not an error (until [`ClientBuilder::deadline`]); a replica that is
+//! unreachable or corrupt is replaced by another within the call. Every byte is verified before a call returns it.
+//!
+//! **fork.** A child may use clients and readers that its parent made: it opens connections of its own under a session
+//! of its own. A writer of the parent answers `EBADF` in the child.
+//!
+//! This crate owns connections, retries and verification. It must never return a byte that it has not verified, never
+//! acknowledge a write that a datanode has not, and never touch memory of a call that has returned.
+
+#![deny(unsafe_code)]
+
+mod client;
+mod config;
+mod driver;
+mod error;
+mod limits;
+mod listing;
+mod namenode;
+mod net;
+mod read;
+mod retry;
+pub mod transport;
+mod write;
+
+pub use client::{Client, CreateOptions};
+pub use config::{ClientBuilder, ConfigError, Uri, UriError};
+pub use error::{Error, Kind, Result};
+pub use listing::Listing;
+pub use read::Reader;
+pub use ringfs_proto::Code;
+pub use ringfs_proto::meta::admin::{
+    DatanodeInfoV1 as DatanodeInfo, DatanodeState, FsStatsReplyV1 as FsStats,
+    ServerDefaultsReplyV1 as ServerDefaults,
+};
+pub use ringfs_proto::meta::data::ReadHint;
+pub use ringfs_proto::meta::membership::VolumeStatusV1 as VolumeStatus;
+pub use ringfs_proto::meta::namespace::{
+    BlockRefV1 as BlockRef, FileKind, FileStatusV1 as FileStatus, LocatedBlockV1 as LocatedBlock,
+    NodeV1 as Node,
+};
+pub use write::Writer;

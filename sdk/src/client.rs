@@ -1,0 +1,299 @@
+//! The client: one file system, its namespace, and the ways to open files.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ringfs_proto::checksum::ChecksumType;
+use ringfs_proto::limits::CHUNK_BYTES_NATIVE;
+use ringfs_proto::meta::admin::{DatanodeReportRequestV1, FsStatsRequestV1, ServerDefaultsRequestV1};
+use ringfs_proto::meta::namespace::{
+    CreateRequestV1, DeleteRequestV1, FileRefV1, GetBlockLocationsRequestV1, MkdirsRequestV1,
+    RenameRequestV1, StatRequestV1,
+};
+use ringfs_proto::ops::{
+    Create, DatanodeReport, Delete, FsStats as FsStatsOp, GetBlockLocations, Mkdirs, Rename,
+    ServerDefaults as ServerDefaultsOp, Stat,
+};
+
+use crate::config::{ClientBuilder, Uri};
+use crate::error::Result;
+use crate::listing::Listing;
+use crate::namenode::Namenode;
+use crate::net::connection::Caller;
+use crate::read::Reader;
+use crate::transport::Transport;
+use crate::transport::tcp::Tcp;
+use crate::write::Writer;
+use crate::{DatanodeInfo, FileStatus, FsStats, LocatedBlock, ServerDefaults};
+
+/// Permission bits that new files and directories do not get (as in HDFS: `fs.permissions.umask-mode`).
+const UMASK: u16 = 0o022;
+
+/// A client of one file system. Cloning is cheap; all clones, and all that they open, share connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+/// What a client shares with all that it opens.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub namenode: Namenode,
+    pub transport: Arc<dyn Transport>,
+    pub options: ClientBuilder,
+    uri: Uri,
+}
+
+/// How a file is created.
+///
+/// ```
+/// let options = ringfs_sdk::CreateOptions { replication: 2, overwrite: true, ..Default::default() };
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateOptions {
+    /// Wanted replicas, at most 512; 0 means the server's default.
+    pub replication: u16,
+    /// Bytes per block, at least 1024; 0 means the server's default.
+    pub block_size: u64,
+    /// Whether an existing file is replaced.
+    pub overwrite: bool,
+    /// Whether missing parents are made.
+    pub create_parents: bool,
+    /// Permission bits, from which the umask 022 is taken.
+    pub mode: u16,
+    /// Bytes that will be written, if known: the datanodes choose how they keep them by it.
+    pub announced_length: Option<u64>,
+    /// Whether the file will be read soon: keep it in memory.
+    pub reuse: bool,
+}
+
+impl Default for CreateOptions {
+    /// The server's replication and block size, parents made, nothing replaced, mode 666.
+    fn default() -> Self {
+        Self {
+            replication: 0,
+            block_size: 0,
+            overwrite: false,
+            create_parents: true,
+            mode: 0o666,
+            announced_length: None,
+            reuse: false,
+        }
+    }
+}
+
+impl Client {
+    /// A client of `ringfs://host:port`, with default options. No connection is opened before the first call.
+    ///
+    /// # Errors
+    /// `Config`: not a URI, or a host without address.
+    ///
+    /// ```no_run
+    /// let client = ringfs_sdk::Client::connect("ringfs://127.0.0.1:8020")?;
+    /// # Ok::<(), ringfs_sdk::Error>(())
+    /// ```
+    pub fn connect(uri: &str) -> Result<Self> {
+        Self::builder().connect(uri)
+    }
+
+    /// The client that the environment or a configuration file describes. The first that exists decides: `RINGFS_URI`;
+    /// the file that `RINGFS_CONFIG` names; `./ringfs.toml`; `~/.config/ringfs/client.toml`;
+    /// `/etc/ringfs/client.toml`. Keys: `uri`, `user`, `write_window_bytes`, `packet_bytes`, `deadline_ms`,
+    /// `connect_timeout_ms`, `io_timeout_ms`, `job_tag`, `io_uring`; any other is refused.
+    ///
+    /// # Errors
+    /// `Config`.
+    pub fn from_config() -> Result<Self> {
+        Self::builder().connect_by_config()
+    }
+
+    /// Options, then [`ClientBuilder::connect`].
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    pub(crate) fn new(options: ClientBuilder, uri: Uri, addresses: Vec<SocketAddr>) -> Self {
+        let caller = Caller {
+            user: options.user.clone(),
+            connect_timeout: options.connect_timeout,
+            io_timeout: options.io_timeout,
+            job_tag: options.job_tag,
+        };
+        let transport = Arc::new(Tcp::new(caller.clone(), options.waiting));
+        let namenode = Namenode::new(addresses, caller, options.deadline);
+        Self { shared: Arc::new(Shared { namenode, transport, options, uri }) }
+    }
+
+    /// The same client over another transport for block data; its options and namenode stay.
+    #[must_use]
+    pub fn with_transport(&self, transport: Arc<dyn Transport>) -> Self {
+        let Shared { namenode, options, uri, .. } = &*self.shared;
+        let (namenode, options, uri) = (namenode.clone(), options.clone(), uri.clone());
+        Self { shared: Arc::new(Shared { namenode, transport, options, uri }) }
+    }
+
+    /// The address of the file system, without a path.
+    pub fn uri(&self) -> String {
+        let Uri { host, port, .. } = self.shared.uri.clone();
+        Uri { host, port, path: String::new() }.to_string()
+    }
+
+    /// The user on whose behalf calls are made.
+    pub fn user(&self) -> &str {
+        &self.shared.options.user
+    }
+
+    /// Status of a path.
+    ///
+    /// # Errors
+    /// `NotFound`, `Refused` (not an absolute path), and what every call can give: `TimedOut`, `Unreachable`.
+    pub fn stat(&self, path: &str) -> Result<FileStatus> {
+        self.shared.namenode.call::<Stat>("stat", path, &StatRequestV1 { path: path.to_owned() })
+    }
+
+    /// Entries of a directory, sorted by the bytes of their names, fetched page by page. A file lists itself, with an
+    /// empty name.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    ///
+    /// ```no_run
+    /// # let client = ringfs_sdk::Client::from_config()?;
+    /// for entry in client.list("/datasets")? {
+    ///     let entry = entry?;
+    ///     println!("{:>12} {}", entry.length, entry.name);
+    /// }
+    /// # Ok::<(), ringfs_sdk::Error>(())
+    /// ```
+    pub fn list(&self, path: &str) -> Result<Listing> {
+        Listing::begin(self.shared.clone(), path)
+    }
+
+    /// Makes a directory and its missing parents (mode 777 less the umask 022). Nothing happens if it exists.
+    ///
+    /// # Errors
+    /// `AlreadyExists` (it is a file), `Refused` (`NotADirectory`: an ancestor is a file), `SafeMode`.
+    pub fn mkdirs(&self, path: &str) -> Result<()> {
+        self.mkdirs_with(path, 0o777, true)
+    }
+
+    /// Makes a directory with permission bits, from which the umask 022 is taken.
+    ///
+    /// # Errors
+    /// As [`Self::mkdirs`], and `NotFound` when the parent is missing and `create_parents` is off.
+    pub fn mkdirs_with(&self, path: &str, mode: u16, create_parents: bool) -> Result<()> {
+        let request = MkdirsRequestV1 { path: path.to_owned(), mode: mode & !UMASK, create_parents };
+        self.shared.namenode.call::<Mkdirs>("make directory", path, &request).map(|_done| ())
+    }
+
+    /// Creates a file with default options; see [`Self::create_with`].
+    ///
+    /// # Errors
+    /// As [`Self::create_with`].
+    pub fn create(&self, path: &str) -> Result<Writer> {
+        self.create_with(path, &CreateOptions::default())
+    }
+
+    /// Creates a file and opens it for writing.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `Busy` (another writer has it open), `Refused` (`IsADirectory`, `NotADirectory`,
+    /// `InvalidArgument`), `NotFound` (the parent), `SafeMode`.
+    ///
+    /// ```no_run
+    /// use std::io::Write;
+    /// # let client = ringfs_sdk::Client::from_config()?;
+    /// let options = ringfs_sdk::CreateOptions { overwrite: true, ..Default::default() };
+    /// let mut writer = client.create_with("/models/latest", &options)?;
+    /// writer.write_all(b"weights")?;
+    /// writer.close()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn create_with(&self, path: &str, options: &CreateOptions) -> Result<Writer> {
+        let request = CreateRequestV1 {
+            path: path.to_owned(),
+            mode: options.mode & !UMASK,
+            overwrite: options.overwrite,
+            create_parents: options.create_parents,
+            replication: options.replication,
+            block_size: options.block_size,
+            checksum: ChecksumType::Crc32c,
+            chunk_bytes: CHUNK_BYTES_NATIVE,
+        };
+        let reply = self.shared.namenode.call::<Create>("create", path, &request)?;
+        Ok(Writer::new(self.shared.clone(), path, &reply.status, options))
+    }
+
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// `NotFound`, `Refused` (`IsADirectory`).
+    ///
+    /// ```no_run
+    /// # let client = ringfs_sdk::Client::from_config()?;
+    /// let reader = client.open("/datasets/train.bin")?;
+    /// let mut record = vec![0; 4096];
+    /// let len = reader.read_at(1 << 30, &mut record)?; // from any number of threads at once
+    /// # Ok::<(), ringfs_sdk::Error>(())
+    /// ```
+    pub fn open(&self, path: &str) -> Result<Reader> {
+        Reader::open(self.shared.clone(), path)
+    }
+
+    /// Renames: `target` is the new path itself, also when it is a directory. With `overwrite` an existing file, or an
+    /// empty directory, is replaced.
+    ///
+    /// # Errors
+    /// `NotFound`, `AlreadyExists`, `Refused` (`NotADirectory`, `NotEmpty`, `InvalidArgument`: target inside source,
+    /// the root), `SafeMode`.
+    pub fn rename(&self, source: &str, target: &str, overwrite: bool) -> Result<()> {
+        let request = RenameRequestV1 { source: source.to_owned(), target: target.to_owned(), overwrite };
+        self.shared.namenode.call::<Rename>("rename", source, &request).map(|_done| ())
+    }
+
+    /// Deletes. Returns whether there was something to delete.
+    ///
+    /// # Errors
+    /// `Refused` (`NotEmpty`: a directory with entries, and not `recursive`), `SafeMode`.
+    pub fn delete(&self, path: &str, recursive: bool) -> Result<bool> {
+        let request = DeleteRequestV1 { path: path.to_owned(), recursive };
+        self.shared.namenode.call::<Delete>("delete", path, &request).map(|reply| reply.deleted)
+    }
+
+    /// Totals of the file system.
+    ///
+    /// # Errors
+    /// `TimedOut`, `Unreachable`.
+    pub fn fs_stats(&self) -> Result<FsStats> {
+        self.shared.namenode.call::<FsStatsOp>("ask totals of", "/", &FsStatsRequestV1 { flags: 0 })
+    }
+
+    /// The datanodes, by address.
+    ///
+    /// # Errors
+    /// `TimedOut`, `Unreachable`.
+    pub fn datanode_report(&self) -> Result<Vec<DatanodeInfo>> {
+        let request = DatanodeReportRequestV1 { flags: 0 };
+        let reply = self.shared.namenode.call::<DatanodeReport>("report datanodes of", "/", &request)?;
+        Ok(reply.datanodes)
+    }
+
+    /// What is used where the user says nothing.
+    ///
+    /// # Errors
+    /// `TimedOut`, `Unreachable`.
+    pub fn server_defaults(&self) -> Result<ServerDefaults> {
+        let request = ServerDefaultsRequestV1 { flags: 0 };
+        self.shared.namenode.call::<ServerDefaultsOp>("ask defaults of", "/", &request)
+    }
+
+    /// Where the blocks of a range are, in the order of the file; at most 1000. `length` may be `u64::MAX`.
+    ///
+    /// # Errors
+    /// `NotFound`, `Refused` (`IsADirectory`).
+    pub fn block_locations(&self, path: &str, offset: u64, length: u64) -> Result<Vec<LocatedBlock>> {
+        let request = GetBlockLocationsRequestV1 { file: FileRefV1::Path(path.to_owned()), offset, length };
+        let reply = self.shared.namenode.call::<GetBlockLocations>("locate blocks of", path, &request)?;
+        Ok(reply.blocks)
+    }
+}

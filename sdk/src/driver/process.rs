@@ -1,0 +1,205 @@
+//! The process and its forks: a generation that a fork raises, and the sockets that a child closes.
+//!
+//! The child's handler runs between `fork` and its first instruction in the child, where any lock may be held by a
+//! thread that no longer exists: it only stores to atomics and calls `close`.
+
+use std::net::TcpStream;
+use std::os::fd::{AsRawFd, IntoRawFd};
+use std::sync::Once;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::{io, ptr};
+
+use crate::limits::SOCKETS_MAX;
+
+const FREE: i32 = -1;
+static GENERATION: AtomicU64 = AtomicU64::new(1);
+static DESCRIPTORS: [AtomicI32; SOCKETS_MAX] = [const { AtomicI32::new(FREE) }; SOCKETS_MAX];
+static NEXT_SLOT: AtomicUsize = AtomicUsize::new(0);
+static HANDLER: Once = Once::new();
+
+/// Rises by one in each forked child. Whatever carries a lower one was inherited.
+pub(crate) fn generation() -> u64 {
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// Installs the handler that runs in forked children. Called before anything is opened.
+pub(crate) fn watch_forks() {
+    HANDLER.call_once(|| {
+        // SAFETY: the handler is a function of this program, which lives as long as the process does.
+        let code = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        if code != 0 {
+            tracing::warn!(code, "no fork handler could be installed: forked children must not use RingFS");
+        }
+    });
+}
+
+extern "C" fn in_child() {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+    for slot in &DESCRIPTORS {
+        let descriptor = slot.swap(FREE, Ordering::Relaxed);
+        if descriptor != FREE {
+            // SAFETY: the descriptor was opened by this crate in the parent, and its owners in this process see the new
+            // generation and never use or close it again.
+            unsafe { libc::close(descriptor) };
+        }
+    }
+}
+
+/// A descriptor that a forked child closes.
+#[derive(Debug)]
+pub(crate) struct Inherited {
+    slot: usize,
+    generation: u64,
+}
+
+impl Inherited {
+    /// Notes a descriptor.
+    ///
+    /// # Errors
+    /// When the process has [`SOCKETS_MAX`] already.
+    pub fn note(descriptor: i32) -> io::Result<Self> {
+        let begin = NEXT_SLOT.fetch_add(1, Ordering::Relaxed);
+        for offset in 0..SOCKETS_MAX {
+            let slot = (begin + offset) % SOCKETS_MAX;
+            let free = &DESCRIPTORS[slot];
+            if free.compare_exchange(FREE, descriptor, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                return Ok(Self { slot, generation: generation() });
+            }
+        }
+        Err(io::Error::other(format!("this process has {SOCKETS_MAX} sockets of RingFS open")))
+    }
+
+    /// Whether this process opened it.
+    pub fn is_ours(&self) -> bool {
+        self.generation == generation()
+    }
+}
+
+impl Drop for Inherited {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            DESCRIPTORS[self.slot].store(FREE, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A socket that a forked child closes in the handler and then never touches.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    stream: Option<TcpStream>,
+    inherited: Inherited,
+}
+
+impl Socket {
+    /// Takes a connected stream.
+    ///
+    /// # Errors
+    /// When the process has too many.
+    pub fn new(stream: TcpStream) -> io::Result<Self> {
+        let inherited = Inherited::note(stream.as_raw_fd())?;
+        Ok(Self { stream: Some(stream), inherited })
+    }
+
+    /// The stream.
+    ///
+    /// # Errors
+    /// In a forked child of the process that opened it.
+    pub fn stream(&self) -> io::Result<&TcpStream> {
+        match &self.stream {
+            Some(stream) if self.inherited.is_ours() => Ok(stream),
+            _ => Err(io::Error::other("the connection belongs to the parent process")),
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            if self.inherited.is_ours() {
+                // The slot first: a descriptor that is closed must not be closed again by a child, as another's.
+                DESCRIPTORS[self.inherited.slot].store(FREE, Ordering::Relaxed);
+                drop(stream);
+            } else {
+                let _closed_by_the_handler = stream.into_raw_fd();
+            }
+        }
+    }
+}
+
+/// A value that each process of a family of forks makes for itself, locks included.
+#[derive(Debug)]
+pub(crate) struct PerProcess<T> {
+    current: AtomicPtr<Made<T>>,
+}
+
+#[derive(Debug)]
+struct Made<T> {
+    generation: u64,
+    value: T,
+}
+
+// SAFETY: the pointer is reached by shared reference only, and what it points to is never moved; the value itself is
+// `Send` and `Sync`.
+unsafe impl<T: Send + Sync> Send for PerProcess<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send + Sync> Sync for PerProcess<T> {}
+
+impl<T> PerProcess<T> {
+    pub const fn new() -> Self {
+        Self { current: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// The value of this process, made by `make` at the first call. What was inherited is neither used nor dropped.
+    pub fn get(&self, make: impl FnOnce() -> T) -> &T {
+        let found = self.current.load(Ordering::Acquire);
+        // SAFETY: a pointer that was ever stored is from `Box::into_raw` and is freed by `drop` alone, which excludes us.
+        if let Some(made) = unsafe { found.as_ref() }
+            && made.generation == generation()
+        {
+            return &made.value;
+        }
+        self.replace(found, make())
+    }
+
+    fn replace(&self, found: *mut Made<T>, value: T) -> &T {
+        let fresh = Box::into_raw(Box::new(Made { generation: generation(), value }));
+        let won = self.current.compare_exchange(found, fresh, Ordering::AcqRel, Ordering::Acquire);
+        let kept = match won {
+            Ok(_) => fresh,
+            Err(other) => {
+                // SAFETY: `fresh` was not published, so this is its only owner.
+                drop(unsafe { Box::from_raw(fresh) });
+                other
+            }
+        };
+        // SAFETY: not null, and as in `get`.
+        unsafe { &(*kept).value }
+    }
+}
+
+impl<T> Drop for PerProcess<T> {
+    fn drop(&mut self) {
+        let found = *self.current.get_mut();
+        // SAFETY: as in `get`.
+        let is_ours = unsafe { found.as_ref() }.is_some_and(|made| made.generation == generation());
+        if is_ours {
+            // SAFETY: from `Box::into_raw`, and `&mut self` makes this the only owner.
+            drop(unsafe { Box::from_raw(found) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_made_once_and_dropped_with_its_owner() {
+        let value = std::sync::Arc::new(());
+        let cell = PerProcess::new();
+        assert!(std::sync::Arc::ptr_eq(cell.get(|| value.clone()), &value));
+        cell.get(|| unreachable!("made already"));
+        drop(cell);
+        assert_eq!(std::sync::Arc::strong_count(&value), 1);
+    }
+}

@@ -1,0 +1,40 @@
+//! Every bound of this crate. Bounds that both ends of a wire agree on are in `ringfs_proto::limits`.
+
+use std::time::Duration;
+
+/// How long a call survives a namenode that does not answer, unless the user says otherwise.
+pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
+/// How long one connection may take to be made.
+pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+/// How long a peer may be silent while something is expected of it.
+pub const IO_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// First pause between two tries; doubled each time.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(20);
+/// Longest pause between two tries.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// Sockets that one process may have open at once.
+pub const SOCKETS_MAX: usize = 4096;
+/// Idle connections kept to one address.
+pub const IDLE_PER_ADDRESS_MAX: usize = 64;
+/// Idle connections kept in all.
+pub const IDLE_MAX: usize = 512;
+/// How long an idle connection to a datanode is kept. Shorter than the datanode's own patience.
+pub const IDLE_EXPIRY: Duration = Duration::from_secs(45);
+/// Data asked for in one range of one request: large reads are split into ranges of this size.
+pub const RANGE_BYTES_MAX: u64 = 8 << 20;
+/// Requests on the wire at once on one connection: the next is there before the answer to the one before ends.
+pub const REQUESTS_AHEAD: usize = 2;
+/// A sequential reader asks for this much at a time.
+pub const STREAM_REQUEST_BYTES: u64 = 32 << 20;
+/// A sequential reader lets a datanode be this far ahead.
+pub const STREAM_CREDIT_BYTES: u64 = 8 << 20;
+/// A sequential reader with a smaller buffer takes this much off the socket at once.
+pub const STREAM_TAIL_BYTES: u64 = 64 << 10;
+/// Rounds of tries over the replicas within one read.
+pub const READ_ROUNDS_MAX: usize = 12;
+/// Times that locations are fetched anew within one read.
+pub const REFRESHES_MAX: usize = 4;
+/// Pipelines that are tried for one block.
+pub const PIPELINE_TRIES_MAX: usize = 5;
+/// Acknowledgements that have arrived and wait to be looked at.
+pub const ACKS_WAITING_MAX: usize = 4096;

@@ -1,0 +1,177 @@
+//! The seam between what the client decides and how bytes travel.
+//!
+//! An operation names memory of the caller and completes; operations of one batch complete in any order, and a range
+//! may arrive in pieces of any size. Nothing above this seam may assume a stream of bytes. [`tcp`] is one
+//! implementation; tests have another, in memory.
+
+pub(crate) mod lane;
+pub(crate) mod pipeline;
+pub(crate) mod stream;
+pub(crate) mod tcp;
+
+use std::fmt::Debug;
+use std::net::SocketAddr;
+
+use ringfs_proto::meta::data::{
+    ReadHint, ReadRangeV1, ReplicaInfoReplyV1, ReplicaInfoRequestV1, WriteAckV1, WriteOpenRequestV1,
+    WritePacketV1,
+};
+use ringfs_proto::{Code, WireError};
+
+use crate::error::Fault;
+pub use crate::read::part::{PartReceiver, Slots};
+pub use crate::read::range::RangeProgress;
+
+/// Why an operation did not complete.
+#[derive(Debug, thiserror::Error)]
+#[error("{node}: {reason}")]
+pub struct TransportError {
+    node: SocketAddr,
+    reason: Box<Reason>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Reason {
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Fault(Box<Fault>),
+}
+
+impl TransportError {
+    /// The node answered with an error.
+    pub fn refused(node: SocketAddr, error: WireError) -> Self {
+        Self { node, reason: Box::new(Reason::Wire(error)) }
+    }
+
+    /// The node cannot be reached, or broke the protocol.
+    pub fn unreachable(node: SocketAddr, error: std::io::Error) -> Self {
+        Self::from_fault(node, Fault::Io(error))
+    }
+
+    pub(crate) fn from_fault(node: SocketAddr, fault: Fault) -> Self {
+        let reason = match fault {
+            Fault::Wire(error) => Reason::Wire(error),
+            other => Reason::Fault(Box::new(other)),
+        };
+        Self { node, reason: Box::new(reason) }
+    }
+
+    /// The code that the node answered, if it did. A checksum that this end found wrong counts as `ChecksumMismatch`.
+    pub fn code(&self) -> Option<Code> {
+        match &*self.reason {
+            Reason::Wire(error) => Some(error.code),
+            Reason::Fault(fault) if matches!(**fault, Fault::Checksum { .. }) => Some(Code::ChecksumMismatch),
+            Reason::Fault(_) => None,
+        }
+    }
+
+    /// The node that was asked.
+    pub fn node(&self) -> SocketAddr {
+        self.node
+    }
+}
+
+/// One range that is to be read into the caller's memory.
+#[derive(Debug)]
+pub struct Fetch<'a> {
+    /// Whom to ask.
+    pub node: SocketAddr,
+    /// What to ask for.
+    pub range: ReadRangeV1,
+    /// Where the bytes belong: exactly `range.length` bytes.
+    pub target: &'a mut [u8],
+    /// How far it has come. A failed fetch keeps what was verified.
+    pub progress: RangeProgress,
+    /// `Some` once the operation has completed.
+    pub result: Option<Result<(), TransportError>>,
+}
+
+impl<'a> Fetch<'a> {
+    /// A fetch that has not begun.
+    pub fn new(node: SocketAddr, range: ReadRangeV1, target: &'a mut [u8]) -> Self {
+        let progress = RangeProgress::new(range.offset, range.length);
+        Self { node, range, target, progress, result: None }
+    }
+}
+
+/// Moves block data between datanodes and the caller's memory.
+pub trait Transport: Send + Sync + Debug {
+    /// Completes all of `fetches`, in any order. Each then has its result; no memory is touched after the return.
+    fn fetch(&self, fetches: &mut [Fetch<'_>], hint: ReadHint);
+
+    /// Begins to read a range in order. The memory is named later, by each [`RangeStream::read`].
+    ///
+    /// # Errors
+    /// When the request cannot be sent.
+    fn stream(
+        &self,
+        node: SocketAddr,
+        range: ReadRangeV1,
+        hint: ReadHint,
+    ) -> Result<Box<dyn RangeStream>, TransportError>;
+
+    /// Asks for the state of a replica.
+    ///
+    /// # Errors
+    /// `BlockMissing`, and whatever keeps the node from answering.
+    fn replica_info(
+        &self,
+        node: SocketAddr,
+        request: &ReplicaInfoRequestV1,
+    ) -> Result<ReplicaInfoReplyV1, TransportError>;
+
+    /// Sets up a pipeline whose first node is `node`.
+    ///
+    /// # Errors
+    /// [`SetupError`], with the node that failed.
+    fn open_pipeline(
+        &self,
+        node: SocketAddr,
+        request: &WriteOpenRequestV1,
+    ) -> Result<Box<dyn Pipeline>, SetupError>;
+}
+
+/// A range that is read in order. Dropping it in the middle gives up the connection.
+pub trait RangeStream: Send + Sync + Debug {
+    /// Fills `target` with the next bytes, verified; returns how many, fewer than asked for only at the end of the range.
+    ///
+    /// # Errors
+    /// [`TransportError`] when nothing could be delivered; the stream is then of no more use. Bytes that were delivered
+    /// by earlier calls are right.
+    fn read(&mut self, target: &mut [u8]) -> Result<usize, TransportError>;
+}
+
+/// A pipeline could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("set up pipeline, node {failed_node}: {source}")]
+pub struct SetupError {
+    /// Index of the node that failed, in the order of the request.
+    pub failed_node: usize,
+    /// Why.
+    pub source: TransportError,
+}
+
+/// How long to wait for an acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AckWait {
+    /// Only look.
+    No,
+    /// Until one comes.
+    Yes,
+}
+
+/// An open pipeline.
+pub trait Pipeline: Send + Sync + Debug {
+    /// Sends a packet; returns when `checksums` and `data` may be reused.
+    ///
+    /// # Errors
+    /// The pipeline is gone.
+    fn send(&mut self, packet: &WritePacketV1, checksums: &[u8], data: &[u8]) -> Result<(), TransportError>;
+
+    /// The next acknowledgement; `None` when none has come and none was waited for.
+    ///
+    /// # Errors
+    /// The pipeline is gone.
+    fn next_ack(&mut self, wait: AckWait) -> Result<Option<WriteAckV1>, TransportError>;
+}

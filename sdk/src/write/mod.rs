@@ -1,0 +1,248 @@
+//! Writing files: packets into a window over a pipeline, block after block.
+
+mod block;
+mod window;
+
+use std::io;
+use std::sync::Arc;
+
+use ringfs_proto::ids::{DatanodeId, InodeId};
+use ringfs_proto::limits::CHUNK_BYTES_NATIVE;
+use ringfs_proto::meta::data::{WriteHint, packet_flags};
+use ringfs_proto::meta::namespace::{AckedReplicaV1, CompleteRequestV1};
+use ringfs_proto::ops::Complete;
+
+use crate::client::{CreateOptions, Shared};
+use crate::driver::process::generation;
+use crate::error::{Error, Fault, Result};
+use crate::{BlockRef, FileStatus};
+use block::OpenBlock;
+
+/// A file that is open for writing. Made by [`crate::Client::create`].
+///
+/// Writes are collected in packets, and packets are sent ahead of their acknowledgements up to a window of bytes. What a
+/// write returned without error is safe only after [`Self::hflush`] (in a completed write on every datanode of the
+/// pipeline, visible to readers), [`Self::hsync`] (on stable storage of them) or [`Self::close`].
+///
+/// [`Self::close`] commits the file. Dropping a writer without it leaves the file open, with what was flushed, and drops
+/// what was not. After an error other than `TimedOut` from `close` the writer is of no more use.
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+    path: String,
+    inode: InodeId,
+    block_size: u64,
+    hint: WriteHint,
+    announced_length: Option<u64>,
+    generation: u64,
+    state: State,
+    /// The last block that is finished.
+    previous: Option<BlockRef>,
+    acked: Vec<AckedReplicaV1>,
+    excluded: Vec<DatanodeId>,
+    block: Option<OpenBlock>,
+    /// Data of the packet that is being collected.
+    packet: Vec<u8>,
+    /// Checksums of the packet that is being sent; kept for its memory.
+    checksums: Vec<u8>,
+    /// Bytes of the file in finished blocks.
+    finished_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Failed,
+    Closed,
+}
+
+impl Writer {
+    pub(crate) fn new(shared: Arc<Shared>, path: &str, status: &FileStatus, options: &CreateOptions) -> Self {
+        Self {
+            shared,
+            path: path.to_owned(),
+            inode: status.inode,
+            block_size: status.block_size.max(1),
+            hint: if options.reuse { WriteHint::Reuse } else { WriteHint::Normal },
+            announced_length: options.announced_length,
+            generation: generation(),
+            state: State::Open,
+            previous: None,
+            acked: Vec::new(),
+            excluded: Vec::new(),
+            block: None,
+            packet: Vec::new(),
+            checksums: Vec::new(),
+            finished_bytes: 0,
+        }
+    }
+
+    /// The path that was created.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Bytes that were written so far.
+    pub fn position(&self) -> u64 {
+        let in_block = self.block.as_ref().map_or(0, |block| block.length);
+        self.finished_bytes + in_block + self.packet.len() as u64
+    }
+
+    /// Takes all of `data`. It may wait for acknowledgements when the window is full.
+    ///
+    /// # Errors
+    /// `NoRoom`, `PipelineFailed` (after data had flowed), `LeaseLost`, `Unreachable` (no pipeline could be set up),
+    /// `BadHandle`.
+    pub fn append(&mut self, data: &[u8]) -> Result<()> {
+        self.check("write to")?;
+        let appended = self.append_packets(data);
+        self.fail_on_error(appended)
+    }
+
+    /// Waits until all that was written is in a completed write on every datanode of the pipeline; readers see it then.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn hflush(&mut self) -> Result<()> {
+        self.check("flush")?;
+        let flushed = self.flush_packets(0);
+        self.fail_on_error(flushed)
+    }
+
+    /// As [`Self::hflush`], and waits until all of it is on stable storage of every datanode of the pipeline.
+    ///
+    /// # Errors
+    /// As [`Self::append`].
+    pub fn hsync(&mut self) -> Result<()> {
+        self.check("sync")?;
+        let synced = self.flush_packets(packet_flags::SYNC);
+        self.fail_on_error(synced)
+    }
+
+    /// Commits the file: its last block is finalized on every datanode, and the namenode has logged its length. Returns
+    /// its status. After `TimedOut` it may be called again.
+    ///
+    /// # Errors
+    /// As [`Self::append`], and `TimedOut` when the namenode does not hear of the last block in time.
+    pub fn close(&mut self) -> Result<FileStatus> {
+        self.check("close")?;
+        let finished = self.finish_last_block();
+        self.fail_on_error(finished)?;
+        let request = CompleteRequestV1 { inode: self.inode, last: self.previous, acked: self.acked.clone() };
+        let status = self.shared.namenode.call::<Complete>("close", &self.path, &request)?;
+        self.state = State::Closed;
+        Ok(status)
+    }
+
+    fn check(&self, operation: &'static str) -> Result<()> {
+        let why = match self.state {
+            _ if self.generation != generation() => "the writer belongs to the parent process",
+            State::Failed => "the writer has failed before",
+            State::Closed => "the writer is closed",
+            State::Open => return Ok(()),
+        };
+        Err(Error::new(operation, &self.path, Fault::Handle(why)))
+    }
+
+    fn fail_on_error<T>(&mut self, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            self.state = State::Failed;
+            self.block = None;
+        }
+        result
+    }
+
+    fn append_packets(&mut self, data: &[u8]) -> Result<()> {
+        let mut data = data;
+        while !data.is_empty() {
+            let packet_max = self.packet_bytes_max();
+            if self.packet.is_empty() && data.len() >= packet_max {
+                // Straight from the caller's memory.
+                let (now, later) = data.split_at(packet_max);
+                self.send(now, 0)?;
+                data = later;
+                continue;
+            }
+            let (now, later) = data.split_at(data.len().min(packet_max - self.packet.len()));
+            self.packet.extend_from_slice(now);
+            data = later;
+            if self.packet.len() == packet_max {
+                self.send_collected(0)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes of the packet that is collected now: up to the end of the block, and so that the next one begins with a chunk.
+    fn packet_bytes_max(&self) -> usize {
+        let length = self.block.as_ref().map_or(0, |block| block.length);
+        let into_chunk = (length % u64::from(CHUNK_BYTES_NATIVE)) as usize;
+        let packet =
+            self.shared.options.packet_bytes / CHUNK_BYTES_NATIVE as usize * CHUNK_BYTES_NATIVE as usize;
+        let room = usize::try_from(self.block_size - length).unwrap_or(usize::MAX);
+        (packet - into_chunk).min(room)
+    }
+
+    fn send_collected(&mut self, flags: u8) -> Result<()> {
+        let packet = std::mem::take(&mut self.packet);
+        let sent = self.send(&packet, flags);
+        self.packet = packet;
+        self.packet.clear();
+        sent
+    }
+
+    /// Sends a packet; the one that fills its block finishes it.
+    fn send(&mut self, data: &[u8], flags: u8) -> Result<()> {
+        let mut block = match self.block.take() {
+            Some(block) => block,
+            None => self.open_block()?,
+        };
+        let is_last = block.length + data.len() as u64 >= self.block_size;
+        let flags = flags | if is_last { packet_flags::LAST } else { 0 };
+        block.send(data, flags, &mut self.checksums, &self.path)?;
+        if flags & packet_flags::LAST != 0 {
+            return self.finish(block);
+        }
+        self.block = Some(block);
+        Ok(())
+    }
+
+    fn finish(&mut self, mut block: OpenBlock) -> Result<()> {
+        let finished = block.finish(&self.path)?;
+        self.finished_bytes += finished.length;
+        self.previous = Some(finished);
+        self.acked = block.replicas();
+        Ok(())
+    }
+
+    fn flush_packets(&mut self, flags: u8) -> Result<()> {
+        let needs_sync = flags != 0 && self.block.as_ref().is_some_and(|block| !block.is_synced());
+        if !self.packet.is_empty() || needs_sync {
+            self.send_collected(flags)?;
+        }
+        match &mut self.block {
+            Some(block) => block.wait_acked(flags & packet_flags::SYNC != 0, &self.path),
+            // Every block is finalized, which is more.
+            None => Ok(()),
+        }
+    }
+
+    fn finish_last_block(&mut self) -> Result<()> {
+        if self.packet.is_empty() && self.block.is_none() {
+            return Ok(());
+        }
+        self.send_collected(packet_flags::LAST)
+    }
+}
+
+impl io::Write for Writer {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.append(data)?;
+        Ok(data.len())
+    }
+
+    /// As [`Writer::hflush`].
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(self.hflush()?)
+    }
+}
