@@ -101,19 +101,36 @@ fn report(fs: Option<&str>, json: bool) -> Result<(), String> {
         "" => println!("  changes are accepted"),
         reason => println!("  SAFE MODE, changes are refused: {reason}"),
     }
-    let share = if stats.capacity_bytes == 0 { 0.0 } else { stats.used_bytes as f64 * 100.0 / stats.capacity_bytes as f64 };
+    let share = if stats.capacity_bytes == 0 {
+        0.0
+    } else {
+        stats.used_bytes as f64 * 100.0 / stats.capacity_bytes as f64
+    };
     println!(
         "  room         {} of {} used ({share:.1} %), {} can be written",
         HumanBytes(stats.used_bytes),
         HumanBytes(stats.capacity_bytes),
         HumanBytes(stats.remaining_bytes)
     );
-    println!("  namespace    {} files, {} directories, {} open; {} of memory", stats.files, stats.directories, stats.open_files, HumanBytes(stats.namespace_bytes));
+    println!(
+        "  namespace    {} files, {} directories, {} open; {} of memory",
+        stats.files,
+        stats.directories,
+        stats.open_files,
+        HumanBytes(stats.namespace_bytes)
+    );
     println!(
         "  blocks       {}: {} under-replicated, {} missing, {} corrupt; {} replicas to delete",
-        stats.blocks, stats.under_replicated_blocks, stats.missing_blocks, stats.corrupt_blocks, stats.pending_deletion_blocks
+        stats.blocks,
+        stats.under_replicated_blocks,
+        stats.missing_blocks,
+        stats.corrupt_blocks,
+        stats.pending_deletion_blocks
     );
-    println!("\nDatanodes: {} live, {} silent, {} lost", stats.datanodes_live, stats.datanodes_stale, stats.datanodes_dead);
+    println!(
+        "\nDatanodes: {} live, {} silent, {} lost",
+        stats.datanodes_live, stats.datanodes_stale, stats.datanodes_dead
+    );
     for node in &datanodes {
         println!(
             "  {:<22} {:<6} heard {:>5.1} s ago, {} blocks, release {}",
@@ -125,7 +142,12 @@ fn report(fs: Option<&str>, json: bool) -> Result<(), String> {
         );
         for volume in &node.volumes {
             let failed = if volume.is_failed { "  FAILED" } else { "" };
-            println!("    {}: {} used, {} can be written{failed}", volume.path, HumanBytes(volume.used_bytes), HumanBytes(volume.remaining_bytes));
+            println!(
+                "    {}: {} used, {} can be written{failed}",
+                volume.path,
+                HumanBytes(volume.used_bytes),
+                HumanBytes(volume.remaining_bytes)
+            );
         }
     }
     Ok(())
@@ -169,12 +191,17 @@ fn metrics(address: &str) -> Result<(), String> {
 fn join_file(config: &std::path::Path, namenode: &str, output: &std::path::Path) -> Result<(), String> {
     let config: ringfs_namenode::Config = config_file::read(config).map_err(|error| error.to_string())?;
     let directory = config.wal_dirs.first().ok_or("wal_dirs is empty in the configuration")?;
-    if !namenode.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) {
+    if !namenode.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    {
         return Err(format!("--namenode {namenode}: expected HOST:PORT"));
     }
-    let mut cluster = ringfs_namenode::directory::read_cluster_file(directory).map_err(|error| error.to_string())?;
+    let mut cluster =
+        ringfs_namenode::directory::read_cluster_file(directory).map_err(|error| error.to_string())?;
     cluster.namenode = Some(namenode.to_owned());
     up::write_secret(output, &cluster.render()).map_err(|error| error.to_string())?;
-    println!("wrote {}: it holds the cluster's key, so move it to the datanode's host by a safe way", output.display());
+    println!(
+        "wrote {}: it holds the cluster's key, so move it to the datanode's host by a safe way",
+        output.display()
+    );
     Ok(())
 }

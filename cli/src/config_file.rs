@@ -44,7 +44,8 @@ pub enum ConfigFileError {
 /// # Errors
 /// [`ConfigFileError`].
 pub fn read<C: DeserializeOwned + Serialize + Default>(path: &Path) -> Result<C, ConfigFileError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ConfigFileError::Read { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigFileError::Read { path: path.to_owned(), source })?;
     let invalid = |reason: String| ConfigFileError::Invalid { path: path.to_owned(), reason };
     let table: toml::Table = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
     let known = known_keys::<C>();
@@ -83,9 +84,11 @@ mod tests {
 
     #[test]
     fn an_unknown_key_names_the_nearest() {
-        let error = read_text::<ringfs_namenode::Config>("wal_dir = ['/x']").expect_err("refused").to_string();
+        let error =
+            read_text::<ringfs_namenode::Config>("wal_dir = ['/x']").expect_err("refused").to_string();
         assert!(error.ends_with("unknown key `wal_dir`; did you mean `wal_dirs`?"), "{error}");
-        let error = read_text::<ringfs_datanode::Config>("name_node = 'x:1'").expect_err("refused").to_string();
+        let error =
+            read_text::<ringfs_datanode::Config>("name_node = 'x:1'").expect_err("refused").to_string();
         assert!(error.contains("did you mean `namenode`?"), "{error}");
         assert!(read_text::<ringfs_datanode::Config>("port = 'x'").is_err());
     }
@@ -93,7 +96,9 @@ mod tests {
     #[test]
     fn every_key_is_documented() {
         let document = include_str!("../../docs/configuration.md");
-        let keys = known_keys::<ringfs_namenode::Config>().into_iter().chain(known_keys::<ringfs_datanode::Config>());
+        let keys = known_keys::<ringfs_namenode::Config>()
+            .into_iter()
+            .chain(known_keys::<ringfs_datanode::Config>());
         for key in keys {
             assert!(document.contains(&format!("| `{key}` |")), "docs/configuration.md lacks `{key}`");
         }

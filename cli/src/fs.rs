@@ -60,7 +60,7 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-type Run = fn(&Shell, Args) -> Result<(), Failure>;
+type Run = fn(&Shell, &Args) -> Result<(), Failure>;
 
 /// A command: name, options, what it takes, what it does.
 pub struct Command {
@@ -141,8 +141,9 @@ fn execute(command: &Command, generic: Generic, operands: &[String]) -> ExitCode
         Ok(args) => args,
         Err(reason) => return usage(&reason),
     };
-    let shell = Shell { resolver: Resolver::new(generic.fs.clone()), generic, stop: crate::servers::catch_signals() };
-    match (command.run)(&shell, args) {
+    let shell =
+        Shell { resolver: Resolver::new(generic.fs.clone()), generic, stop: crate::servers::catch_signals() };
+    match (command.run)(&shell, &args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(reason)) => usage(&reason),
         Err(Failure::Path(reason)) => {
@@ -155,7 +156,12 @@ fn execute(command: &Command, generic: Generic, operands: &[String]) -> ExitCode
 
 impl Shell {
     /// Does something for each path, saying which fail, and goes on with the rest.
-    fn for_each(&self, name: &str, paths: &[String], mut act: impl FnMut(&Place) -> Result<(), Failure>) -> Result<(), Failure> {
+    fn for_each(
+        &self,
+        name: &str,
+        paths: &[String],
+        mut act: impl FnMut(&Place) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let mut has_failed = false;
         for path in paths {
             match self.resolver.place(path).and_then(|place| act(&place)) {

@@ -51,7 +51,9 @@ pub fn run_namenode(config: &Path, child: &ChildOptions) -> ExitCode {
         Ok(http) => http,
         Err(error) => return refuse(EXIT_REFUSED, &error),
     };
-    if let Err(error) = say_ready(child.ready_file.as_deref(), server.address(), &http, server.memory_limit_bytes()) {
+    if let Err(error) =
+        say_ready(child.ready_file.as_deref(), server.address(), &http, server.memory_limit_bytes())
+    {
         return refuse(EXIT_REFUSED, &error);
     }
     let failure = wait(&stop, || server.failed());
@@ -82,7 +84,9 @@ pub fn run_datanode(config: &Path, child: &ChildOptions) -> ExitCode {
         Ok(http) => http,
         Err(error) => return refuse(EXIT_REFUSED, &error),
     };
-    if let Err(error) = say_ready(child.ready_file.as_deref(), server.address(), &http, server.memory_limit_bytes()) {
+    if let Err(error) =
+        say_ready(child.ready_file.as_deref(), server.address(), &http, server.memory_limit_bytes())
+    {
         return refuse(EXIT_REFUSED, &error);
     }
     let failure = wait(&stop, || server.failed());
@@ -105,13 +109,22 @@ fn refuse(code: u8, error: &dyn std::error::Error) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn show(role: &'static str, address: SocketAddr, observed: Arc<dyn Observed>) -> Result<HttpServer, ringfs_http::Error> {
+fn show(
+    role: &'static str,
+    address: SocketAddr,
+    observed: Arc<dyn Observed>,
+) -> Result<HttpServer, ringfs_http::Error> {
     let http = ringfs_http::serve(address, role, observed)?;
     tracing::info!(address = %http.address(), "HTTP listens");
     Ok(http)
 }
 
-fn say_ready(path: Option<&Path>, address: SocketAddr, http: &HttpServer, memory_limit_bytes: u64) -> std::io::Result<()> {
+fn say_ready(
+    path: Option<&Path>,
+    address: SocketAddr,
+    http: &HttpServer,
+    memory_limit_bytes: u64,
+) -> std::io::Result<()> {
     let Some(path) = path else { return Ok(()) };
     ready::write(path, &Ready { pid: std::process::id(), address, http: http.address(), memory_limit_bytes })
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use ringfs_sdk::Client;
 use serde::Serialize;
 
@@ -187,8 +187,20 @@ impl Cluster {
             }
             self.revive();
             match Client::connect(&self.uri()).and_then(|client| client.fs_stats()) {
-                Ok(stats) if stats.safe_mode.is_empty() && stats.datanodes_live as usize >= self.datanodes.len() => return Ok(true),
-                Ok(stats) => last = format!("{} of {} datanodes; {}", stats.datanodes_live, self.datanodes.len(), stats.safe_mode),
+                Ok(stats)
+                    if stats.safe_mode.is_empty()
+                        && stats.datanodes_live as usize >= self.datanodes.len() =>
+                {
+                    return Ok(true);
+                }
+                Ok(stats) => {
+                    last = format!(
+                        "{} of {} datanodes; {}",
+                        stats.datanodes_live,
+                        self.datanodes.len(),
+                        stats.safe_mode
+                    )
+                }
                 Err(error) => last = error.to_string(),
             }
             std::thread::park_timeout(LOOK);

@@ -46,12 +46,17 @@ pub struct HttpServer {
 ///
 /// # Errors
 /// [`Error`].
-pub fn serve(address: SocketAddr, role: &'static str, observed: Arc<dyn Observed>) -> Result<HttpServer, Error> {
+pub fn serve(
+    address: SocketAddr,
+    role: &'static str,
+    observed: Arc<dyn Observed>,
+) -> Result<HttpServer, Error> {
     let listen = |source| Error::Listen { address, source };
     let listener = std::net::TcpListener::bind(address).map_err(listen)?;
     listener.set_nonblocking(true).map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
     let (stop, stopped) = oneshot::channel();
     let run = move || {
         runtime.block_on(async {
@@ -106,7 +111,11 @@ struct Shown {
 
 fn router(role: &'static str, observed: Arc<dyn Observed>) -> Router {
     let shown = Shown { role, observed };
-    Router::new().route("/", get(index)).route("/healthz", get(health)).route("/metrics", get(metrics)).with_state(shown)
+    Router::new()
+        .route("/", get(index))
+        .route("/healthz", get(health))
+        .route("/metrics", get(metrics))
+        .with_state(shown)
 }
 
 async fn health(State(shown): State<Shown>) -> impl IntoResponse {

@@ -36,7 +36,8 @@ pub fn page(role: &str, health: &Result<(), String>, metrics: &[Metric]) -> Stri
     };
     let mut rows = String::new();
     for metric in metrics {
-        let labels: Vec<String> = metric.labels.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        let labels: Vec<String> =
+            metric.labels.iter().map(|(name, value)| format!("{name} {value}")).collect();
         let _ = write!(
             rows,
             "<tr><td title=\"{}\">{}</td><td>{}</td><td class=n>{}</td></tr>",

@@ -64,7 +64,9 @@ fn apply(generic: &mut Generic, setting: &str) -> Result<(), String> {
     let invalid = || format!("-D {setting}: not a number that makes sense");
     match key {
         "dfs.replication" => generic.replication = Some(value.parse().map_err(|_| invalid())?),
-        "dfs.blocksize" | "dfs.block.size" => generic.block_size = Some(parse_size(value).ok_or_else(invalid)?),
+        "dfs.blocksize" | "dfs.block.size" => {
+            generic.block_size = Some(parse_size(value).ok_or_else(invalid)?)
+        }
         // Hadoop takes any key; those that mean nothing here change nothing here.
         _ => tracing::debug!(key, "setting without a meaning here"),
     }
@@ -108,7 +110,11 @@ impl Args {
         }
         let rest: Vec<String> = words.cloned().collect();
         if rest.len() < command.operands_min {
-            return Err(format!("Not enough arguments: expected {} but got {}", command.operands_min, rest.len()));
+            return Err(format!(
+                "Not enough arguments: expected {} but got {}",
+                command.operands_min,
+                rest.len()
+            ));
         }
         args.operands = rest;
         Ok(args)
@@ -136,8 +142,11 @@ mod tests {
 
     #[test]
     fn generic_options_stand_before_the_command() {
-        let (generic, rest) = split_generic(words("-D dfs.replication=2 -Ddfs.blocksize=64m --fs ringfs://h:1 -ls -R /")).expect("parsed");
-        let expected = Generic { fs: Some("ringfs://h:1".to_owned()), replication: Some(2), block_size: Some(64 << 20) };
+        let (generic, rest) =
+            split_generic(words("-D dfs.replication=2 -Ddfs.blocksize=64m --fs ringfs://h:1 -ls -R /"))
+                .expect("parsed");
+        let expected =
+            Generic { fs: Some("ringfs://h:1".to_owned()), replication: Some(2), block_size: Some(64 << 20) };
         assert_eq!((generic, rest), (expected, words("-ls -R /")));
         assert!(split_generic(words("-D dfs.replication=x -ls")).is_err());
         assert!(split_generic(words("-D")).is_err());
@@ -149,13 +158,18 @@ mod tests {
     fn flags_options_and_operands_are_told_apart() {
         let args = Args::parse(&put::COMMAND, &words("-f -t 16 -p a b /c")).expect("parsed");
         assert!(args.has("f") && args.has("p"));
-        assert_eq!((args.value("t"), args.operands), (Some("16"), words("a b /c")));
+        assert_eq!((args.value("t"), &args.operands), (Some("16"), &words("a b /c")));
         let args = Args::parse(&put::COMMAND, &words("- /c")).expect("parsed");
         assert_eq!(args.operands, words("- /c"), "a lone dash is standard input");
         let args = Args::parse(&put::COMMAND, &words("-- -f /c")).expect("parsed");
         assert_eq!((args.has("f"), args.operands), (false, words("-f /c")));
-        assert!(Args::parse(&put::COMMAND, &words("-x a /c")).expect_err("refused").contains("Illegal option -x"));
+        assert!(
+            Args::parse(&put::COMMAND, &words("-x a /c")).expect_err("refused").contains("Illegal option -x")
+        );
         let mkdir = find("-mkdir").expect("a command");
-        assert_eq!(Args::parse(mkdir, &[]).expect_err("refused"), "Not enough arguments: expected 1 but got 0");
+        assert_eq!(
+            Args::parse(mkdir, &[]).expect_err("refused"),
+            "Not enough arguments: expected 1 but got 0"
+        );
     }
 }

@@ -20,7 +20,7 @@ pub const COMMAND: Command = Command {
     run,
 };
 
-fn run(shell: &Shell, args: Args) -> Result<(), Failure> {
+fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
     shell.for_each(COMMAND.name, &args.operands, |place| {
         if place.stat()?.kind == FileKind::Directory {
             return Err(place.failed("Is a directory"));

@@ -70,9 +70,9 @@ pub fn run<J: Send>(
 ) -> Result<(), Failure> {
     let threads = threads(args)?;
     let progress = Progress { bar: bar(), stop: &shell.stop, has_failed: AtomicBool::new(false), name };
+    let (jobs, waiting) = sync_channel(QUEUE_MAX);
+    let waiting = Mutex::new(waiting);
     let produced = std::thread::scope(|scope| {
-        let (jobs, waiting) = sync_channel(QUEUE_MAX);
-        let waiting = Mutex::new(waiting);
         for _ in 0..threads {
             scope.spawn(|| work(&progress, &waiting, &consume));
         }
@@ -91,7 +91,11 @@ pub fn run<J: Send>(
     }
 }
 
-fn work<J: Send>(progress: &Progress<'_>, waiting: &Mutex<Receiver<J>>, consume: &(impl Fn(&Progress<'_>, J) -> Result<(), Failure> + Sync)) {
+fn work<J: Send>(
+    progress: &Progress<'_>,
+    waiting: &Mutex<Receiver<J>>,
+    consume: &(impl Fn(&Progress<'_>, J) -> Result<(), Failure> + Sync),
+) {
     loop {
         let next = waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).recv();
         let Ok(job) = next else { return };
@@ -114,7 +118,8 @@ fn bar() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left  {msg}");
+    let style =
+        ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left  {msg}");
     let bar = ProgressBar::new(0);
     match style {
         Ok(style) => bar.with_style(style),

@@ -18,23 +18,26 @@ pub const COMMAND: Command = Command {
     run,
 };
 
-fn run(shell: &Shell, args: Args) -> Result<(), Failure> {
+fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
     let paths = if args.operands.is_empty() { vec![String::new()] } else { args.operands.clone() };
     let mut rows = Vec::new();
     let result = shell.for_each(COMMAND.name, &paths, |place| {
         let status = place.stat()?;
         if status.kind == FileKind::File || args.has("s") {
-            rows.push(row(place, &status, &args)?);
+            rows.push(row(place, &status, args)?);
             return Ok(());
         }
         for entry in place.client.list(&place.path).map_err(|error| place.failure(&error))? {
             let entry = entry.map_err(|error| place.failure(&error))?;
-            rows.push(row(&place.child(&entry.name), &entry, &args)?);
+            rows.push(row(&place.child(&entry.name), &entry, args)?);
         }
         Ok(())
     });
     if args.has("v") {
-        rows.insert(0, ["SIZE", "DISK_SPACE_CONSUMED_WITH_ALL_REPLICAS", "FULL_PATH_NAME"].map(str::to_owned));
+        rows.insert(
+            0,
+            ["SIZE", "DISK_SPACE_CONSUMED_WITH_ALL_REPLICAS", "FULL_PATH_NAME"].map(str::to_owned),
+        );
     }
     let widths = [0, 1].map(|column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
     for [bytes, with_replicas, path] in &rows {

@@ -32,7 +32,7 @@ struct Job {
     target: PathBuf,
 }
 
-fn run(shell: &Shell, args: Args) -> Result<(), Failure> {
+fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
     let (target, sources) = match args.operands.split_last() {
         Some((only, [])) => (".", std::slice::from_ref(only)),
         Some((target, sources)) => (target.as_str(), sources),
@@ -58,11 +58,17 @@ fn run(shell: &Shell, args: Args) -> Result<(), Failure> {
         }
         Ok(())
     };
-    copy::run(shell, COMMAND.name, &args, produce, |progress, job| get_file(progress, &job, &args))
+    copy::run(shell, COMMAND.name, args, produce, |progress, job| get_file(progress, &job, args))
 }
 
 /// Walks a source: directories are made at once, files are handed out.
-fn find_jobs(progress: &Progress<'_>, source: &Place, status: FileStatus, target: PathBuf, give: &mut dyn FnMut(Job)) -> Result<(), Failure> {
+fn find_jobs(
+    progress: &Progress<'_>,
+    source: &Place,
+    status: FileStatus,
+    target: PathBuf,
+    give: &mut dyn FnMut(Job),
+) -> Result<(), Failure> {
     if status.kind == FileKind::File {
         progress.expect(status.length);
         give(Job { source: source.clone(), status, target });
@@ -103,7 +109,8 @@ fn copy_all(progress: &Progress<'_>, job: &Job, temporary: &Path, args: &Args) -
     let failed = |error: io::Error| local_failure(temporary, &error);
     let mode = if args.has("p") { u32::from(job.status.mode) & 0o777 } else { 0o666 };
     let mut options = OpenOptions::new();
-    let mut target: File = options.create(true).truncate(true).write(true).mode(mode).open(temporary).map_err(failed)?;
+    let mut target: File =
+        options.create(true).truncate(true).write(true).mode(mode).open(temporary).map_err(failed)?;
     let mut reader = job.source.client.open(&job.source.path).map_err(|error| job.source.failure(&error))?;
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {

@@ -19,9 +19,9 @@ pub const COMMAND: Command = Command {
     run,
 };
 
-fn run(shell: &Shell, args: Args) -> Result<(), Failure> {
+fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
     let paths = if args.operands.is_empty() { vec![String::new()] } else { args.operands.clone() };
-    shell.for_each(COMMAND.name, &paths, |place| list(place, &args))
+    shell.for_each(COMMAND.name, &paths, |place| list(place, args))
 }
 
 fn list(place: &Place, args: &Args) -> Result<(), Failure> {

@@ -15,7 +15,7 @@ pub const COMMAND: Command = Command {
     run,
 };
 
-fn run(shell: &Shell, args: Args) -> Result<(), Failure> {
+fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
     let with_parents = args.has("p");
     shell.for_each(COMMAND.name, &args.operands, |place| {
         match place.find()?.map(|status| status.kind) {

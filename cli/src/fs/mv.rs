@@ -13,12 +13,13 @@ pub const COMMAND: Command = Command {
     run,
 };
 
-fn run(shell: &Shell, args: Args) -> Result<(), Failure> {
+fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
     let Some((target, sources)) = args.operands.split_last() else { return Err(Failure::Silent) };
     let target = shell.resolver.place(target)?;
     let is_directory = target.is_directory()?;
     if sources.len() > 1 && !is_directory {
-        let reason = if target.find()?.is_some() { "Is not a directory" } else { "No such file or directory" };
+        let reason =
+            if target.find()?.is_some() { "Is not a directory" } else { "No such file or directory" };
         return Err(target.failed(reason));
     }
     shell.for_each(COMMAND.name, sources, |source| {

@@ -75,21 +75,14 @@ impl Resolver {
 impl Place {
     /// The entry `name` of this directory.
     pub fn child(&self, name: &str) -> Self {
-        let join = |base: &str| if base.ends_with('/') { format!("{base}{name}") } else { format!("{base}/{name}") };
+        let join =
+            |base: &str| if base.ends_with('/') { format!("{base}{name}") } else { format!("{base}/{name}") };
         Self { client: self.client.clone(), shown: join(&self.shown), path: join(&self.path) }
     }
 
     /// The last name of the path; empty for the root.
     pub fn name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or_default()
-    }
-
-    /// The parent's path; the root is its own.
-    pub fn parent(&self) -> &str {
-        match self.path.rsplit_once('/') {
-            Some(("", _)) | None => "/",
-            Some((parent, _)) => parent,
-        }
     }
 
     /// Its status; an error that is shown when it is not there.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ringfs_sdk::{CreateOptions, FileKind, Writer};
 
-use super::args::Args;
+use super::args::{Args, Generic};
 use super::copy::{self, BUFFER_BYTES, Progress};
 use super::path::Place;
 use super::{Command, Failure, Shell};
@@ -34,7 +34,7 @@ struct Job {
     mode: u32,
 }
 
-fn run(shell: &Shell, args: Args) -> Result<(), Failure> {
+fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
     let (target, sources) = match args.operands.split_last() {
         Some((only, [])) => (shell.resolver.place("")?, vec![only.clone()]),
         Some((target, sources)) => (shell.resolver.place(target)?, sources.to_vec()),
@@ -43,11 +43,15 @@ fn run(shell: &Shell, args: Args) -> Result<(), Failure> {
     let found = target.find()?;
     let is_directory = found.as_ref().is_some_and(|status| status.kind == FileKind::Directory);
     if sources.len() > 1 && !is_directory {
-        return Err(target.failed(if found.is_some() { "Is not a directory" } else { "No such file or directory" }));
+        return Err(target.failed(if found.is_some() {
+            "Is not a directory"
+        } else {
+            "No such file or directory"
+        }));
     }
     if sources == ["-"] {
         let target = if is_directory { target.child("-") } else { target };
-        return put_input(shell, &target, &args);
+        return put_input(shell, &target, args);
     }
     let produce = |progress: &Progress<'_>, give: &mut dyn FnMut(Job)| {
         for source in &sources {
@@ -57,13 +61,16 @@ fn run(shell: &Shell, args: Args) -> Result<(), Failure> {
                 Some(name) if is_directory => target.child(&name),
                 _ => target.clone(),
             };
-            if let Err(failure) = find_jobs(progress, source, &target, &args, give) {
+            if let Err(failure) = find_jobs(progress, source, &target, args, give) {
                 progress.say(failure);
             }
         }
         Ok(())
     };
-    copy::run(shell, COMMAND.name, &args, produce, |progress, job: Job| put_file(shell, progress, &job, &args))
+    let generic = &shell.generic;
+    copy::run(shell, COMMAND.name, args, produce, |progress, job: Job| {
+        put_file(generic, progress, &job, args)
+    })
 }
 
 /// Walks a source: directories are made at once, files are handed out.
@@ -102,10 +109,10 @@ fn find_jobs(
     Ok(())
 }
 
-fn put_file(shell: &Shell, progress: &Progress<'_>, job: &Job, args: &Args) -> Result<(), Failure> {
+fn put_file(generic: &Generic, progress: &Progress<'_>, job: &Job, args: &Args) -> Result<(), Failure> {
     let mut source = File::open(&job.source).map_err(|error| local_failure(&job.source, &error))?;
     let mode = if args.has("p") { job.mode as u16 & 0o777 } else { 0o666 };
-    put(shell, &job.target, args, Some(job.length), mode, progress, &mut |buffer| {
+    put(generic, &job.target, args, Some(job.length), mode, progress, &mut |buffer| {
         source.read(buffer).map_err(|error| local_failure(&job.source, &error))
     })
 }
@@ -113,12 +120,12 @@ fn put_file(shell: &Shell, progress: &Progress<'_>, job: &Job, args: &Args) -> R
 fn put_input(shell: &Shell, target: &Place, args: &Args) -> Result<(), Failure> {
     let mut input = io::stdin().lock();
     let progress = Progress::silent(&shell.stop, COMMAND.name);
-    put(shell, target, args, None, 0o666, &progress, &mut |buffer| Ok(input.read(buffer)?))
+    put(&shell.generic, target, args, None, 0o666, &progress, &mut |buffer| Ok(input.read(buffer)?))
 }
 
 /// Writes a file under its temporary name, and renames it; the temporary file goes when that fails.
 fn put(
-    shell: &Shell,
+    generic: &Generic,
     target: &Place,
     args: &Args,
     length: Option<u64>,
@@ -134,15 +141,16 @@ fn put(
     }
     let temporary = Place { path: format!("{}{COPYING}", target.path), ..target.clone() };
     let options = CreateOptions {
-        replication: shell.generic.replication.unwrap_or(0),
-        block_size: shell.generic.block_size.unwrap_or(0),
+        replication: generic.replication.unwrap_or(0),
+        block_size: generic.block_size.unwrap_or(0),
         overwrite: true,
         create_parents: false,
         mode,
         announced_length: length,
         ..CreateOptions::default()
     };
-    let writer = target.client.create_with(&temporary.path, &options).map_err(|error| target.failure(&error))?;
+    let writer =
+        target.client.create_with(&temporary.path, &options).map_err(|error| target.failure(&error))?;
     let copied = copy_all(writer, target, progress, read).and_then(|()| {
         let renamed = target.client.rename(&temporary.path, &target.path, is_forced);
         renamed.map_err(|error| target.failure(&error))

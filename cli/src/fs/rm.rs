@@ -16,7 +16,7 @@ pub const COMMAND: Command = Command {
     run,
 };
 
-fn run(shell: &Shell, args: Args) -> Result<(), Failure> {
+fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
     let is_recursive = args.has("r") || args.has("R");
     shell.for_each(COMMAND.name, &args.operands, |place| {
         match place.find()? {

@@ -19,7 +19,7 @@ pub const COMMAND: Command = Command {
     run,
 };
 
-fn run(shell: &Shell, args: Args) -> Result<(), Failure> {
+fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
     let (format, paths) = match args.operands.split_first() {
         Some((format, paths)) if format.contains('%') && !paths.is_empty() => (format.as_str(), paths),
         _ => ("%y", &args.operands[..]),
@@ -42,7 +42,9 @@ fn render(format: &str, place: &Place, status: &FileStatus) -> String {
             Some('a') => text.push_str(&format!("{:o}", status.mode)),
             Some('A') => text.push_str(&permissions(status)),
             Some('b') => text.push_str(&status.length.to_string()),
-            Some('F') => text.push_str(if status.kind == FileKind::File { "regular file" } else { "directory" }),
+            Some('F') => {
+                text.push_str(if status.kind == FileKind::File { "regular file" } else { "directory" })
+            }
             Some('g') => text.push_str(&status.group),
             Some('n') => text.push_str(place.name()),
             Some('o') => text.push_str(&status.block_size.to_string()),

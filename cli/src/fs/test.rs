@@ -17,10 +17,14 @@ pub const COMMAND: Command = Command {
     run,
 };
 
-fn run(shell: &Shell, args: Args) -> Result<(), Failure> {
+fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
     let asked: Vec<&str> = COMMAND.flags.iter().copied().filter(|flag| args.has(flag)).collect();
     let ([flag], [path]) = (&asked[..], &args.operands[..]) else {
-        let reason = if asked.is_empty() { "No test flag given" } else { "Only one test flag is allowed, and one path" };
+        let reason = if asked.is_empty() {
+            "No test flag given"
+        } else {
+            "Only one test flag is allowed, and one path"
+        };
         return Err(Failure::Usage(reason.to_owned()));
     };
     let status = shell.resolver.place(path)?.find()?;

@@ -40,7 +40,10 @@ pub fn size(bytes: u64, is_human: bool) -> String {
 
 /// `2026-11-24 12:05`, local time.
 pub fn local_minute(ms: u64) -> String {
-    time(ms).map_or_else(|| ms.to_string(), |time| time.with_timezone(&Local).format("%Y-%m-%d %H:%M").to_string())
+    time(ms).map_or_else(
+        || ms.to_string(),
+        |time| time.with_timezone(&Local).format("%Y-%m-%d %H:%M").to_string(),
+    )
 }
 
 /// `2026-11-24 12:05:09`, UTC.
@@ -58,7 +61,8 @@ mod tests {
 
     #[test]
     fn sizes_look_as_in_hadoop() {
-        let cases = [(0, "0"), (1023, "1023"), (1024, "1 K"), (1536, "1.5 K"), (1 << 30, "1 G"), (u64::MAX, "16 E")];
+        let cases =
+            [(0, "0"), (1023, "1023"), (1024, "1 K"), (1536, "1.5 K"), (1 << 30, "1 G"), (u64::MAX, "16 E")];
         for (bytes, expected) in cases {
             assert_eq!(human_size(bytes), expected);
         }

@@ -36,7 +36,14 @@ pub struct Child {
 impl Child {
     /// A server whose configuration is in `dir`.
     pub fn new(name: &str, dir: PathBuf) -> Self {
-        Self { name: name.to_owned(), dir, process: None, started: Instant::now(), pause: RESTART_MIN, restart_at: None }
+        Self {
+            name: name.to_owned(),
+            dir,
+            process: None,
+            started: Instant::now(),
+            pause: RESTART_MIN,
+            restart_at: None,
+        }
     }
 
     /// Its directory.
@@ -52,7 +59,9 @@ impl Child {
         // A file that is there says that the child of now is ready, never one of before.
         let ready = self.ready_path();
         match fs::remove_file(&ready) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error("remove", &ready)(error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(io_error("remove", &ready)(error));
+            }
             _ => {}
         }
         let role = if self.name == "namenode" { "namenode" } else { "datanode" };
@@ -74,7 +83,10 @@ impl Child {
                 return Ok(Some(ready));
             }
             if self.ended().is_some() {
-                return Err(UpError::Child { name: self.name.clone(), reason: last_line(&self.dir.join("log")) });
+                return Err(UpError::Child {
+                    name: self.name.clone(),
+                    reason: last_line(&self.dir.join("log")),
+                });
             }
             if Instant::now() > until {
                 return Err(UpError::Deadline(format!("{} does not listen", self.name)));
@@ -108,7 +120,11 @@ impl Child {
             return true;
         }
         let Some(status) = self.ended() else { return false };
-        eprintln!("ringfs: {} ended ({status}): starting it again; its log is {}", self.name, self.dir.join("log").display());
+        eprintln!(
+            "ringfs: {} ended ({status}): starting it again; its log is {}",
+            self.name,
+            self.dir.join("log").display()
+        );
         self.process = None;
         if self.started.elapsed() > STEADY {
             self.pause = RESTART_MIN;
@@ -161,7 +177,8 @@ impl Child {
 /// `Child` with what it said.
 pub fn format(layout: &Layout) -> Result<(), UpError> {
     let dir = layout.server_dir("namenode");
-    let status = server_command("namenode", &dir)?.arg("--format").status().map_err(io_error("format in", &dir))?;
+    let status =
+        server_command("namenode", &dir)?.arg("--format").status().map_err(io_error("format in", &dir))?;
     if status.success() {
         return Ok(());
     }
@@ -170,7 +187,8 @@ pub fn format(layout: &Layout) -> Result<(), UpError> {
 
 /// A server of this very executable, whose output goes to its log.
 fn server_command(role: &str, dir: &Path) -> Result<Command, UpError> {
-    let executable = std::env::current_exe().map_err(io_error("find the executable of", Path::new("ringfs")))?;
+    let executable =
+        std::env::current_exe().map_err(io_error("find the executable of", Path::new("ringfs")))?;
     let log = dir.join("log");
     let output = OpenOptions::new().create(true).append(true).open(&log).map_err(io_error("open", &log))?;
     let errors = output.try_clone().map_err(io_error("open", &log))?;

@@ -36,10 +36,18 @@ impl Remembered {
     ///
     /// # Errors
     /// `Options` when there are fewer datanodes than hold data.
-    pub fn apply(&mut self, datanodes: Option<u16>, port: Option<u16>, http_port: Option<u16>) -> Result<(), UpError> {
+    pub fn apply(
+        &mut self,
+        datanodes: Option<u16>,
+        port: Option<u16>,
+        http_port: Option<u16>,
+    ) -> Result<(), UpError> {
         let wanted = datanodes.unwrap_or(if self.datanodes == 0 { 3 } else { self.datanodes });
         if wanted < self.datanodes {
-            let message = format!("this cluster has {} datanodes; with {wanted} their blocks would be missing", self.datanodes);
+            let message = format!(
+                "this cluster has {} datanodes; with {wanted} their blocks would be missing",
+                self.datanodes
+            );
             return Err(UpError::Options(message));
         }
         self.datanodes = wanted;
@@ -86,7 +94,12 @@ impl Layout {
     /// `InUse`, `Io`.
     pub fn lock(&self) -> Result<Flock<File>, UpError> {
         let path = self.dir.join("lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io_error("open", &path))?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(io_error("open", &path))?;
         Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_held| UpError::InUse(self.dir.clone()))
     }
 
@@ -100,7 +113,8 @@ impl Layout {
             return Ok(Remembered::default());
         }
         let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
-        toml::from_str(&text).map_err(|error| UpError::Options(format!("{}: {}", path.display(), error.message())))
+        toml::from_str(&text)
+            .map_err(|error| UpError::Options(format!("{}: {}", path.display(), error.message())))
     }
 
     /// Keeps this for the next run.
@@ -140,7 +154,12 @@ impl Layout {
     ///
     /// # Errors
     /// `Io`.
-    pub fn write_datanode_config(&self, index: u16, bind: IpAddr, remembered: &Remembered) -> Result<(), UpError> {
+    pub fn write_datanode_config(
+        &self,
+        index: u16,
+        bind: IpAddr,
+        remembered: &Remembered,
+    ) -> Result<(), UpError> {
         let name = format!("datanode-{index}");
         let (port, http_port) = remembered.datanode_ports[usize::from(index)];
         let config = ringfs_datanode::Config {
@@ -159,7 +178,8 @@ impl Layout {
     /// # Errors
     /// `Io`, `Options` when the cluster's own file cannot be read.
     pub fn write_join_file(&self, namenode: SocketAddr) -> Result<(), UpError> {
-        let mut cluster = read_cluster_file(&self.wal_dir()).map_err(|error| UpError::Options(error.to_string()))?;
+        let mut cluster =
+            read_cluster_file(&self.wal_dir()).map_err(|error| UpError::Options(error.to_string()))?;
         let host = if namenode.ip().is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { namenode.ip() };
         cluster.namenode = Some(SocketAddr::new(host, namenode.port()).to_string());
         write_secret(&self.dir.join("join.toml"), &cluster.render())
@@ -172,7 +192,8 @@ impl Layout {
     }
 
     fn write_toml(&self, path: &Path, value: &impl Serialize) -> Result<(), UpError> {
-        let text = toml::to_string(value).map_err(|error| UpError::Options(format!("{}: {error}", path.display())))?;
+        let text = toml::to_string(value)
+            .map_err(|error| UpError::Options(format!("{}: {error}", path.display())))?;
         let new = path.with_extension("new");
         fs::write(&new, text).and_then(|()| fs::rename(&new, path)).map_err(io_error("write", path))
     }
@@ -209,9 +230,15 @@ mod tests {
         assert_eq!((remembered.port, remembered.datanode_ports.len()), (8020, 2));
         remembered.datanode_ports[1] = (5000, 5001);
         remembered.apply(None, None, Some(7)).expect("applied");
-        assert_eq!((remembered.port, remembered.http_port, remembered.datanode_ports[1]), (8020, 7, (5000, 5001)));
+        assert_eq!(
+            (remembered.port, remembered.http_port, remembered.datanode_ports[1]),
+            (8020, 7, (5000, 5001))
+        );
         remembered.apply(Some(3), Some(0), None).expect("applied");
-        assert_eq!(remembered, Remembered { datanodes: 3, port: 0, http_port: 0, datanode_ports: vec![(0, 0); 3] });
+        assert_eq!(
+            remembered,
+            Remembered { datanodes: 3, port: 0, http_port: 0, datanode_ports: vec![(0, 0); 3] }
+        );
         assert!(remembered.apply(Some(2), None, None).is_err(), "datanodes that hold data are not left out");
     }
 }
