@@ -1,1 +1,1 @@
-//! Placeholder until the first module lands.
+//! Benchmarks of RingFS against the limits of the machine, measured in the same run: see `src/bin`.

@@ -199,7 +199,7 @@ impl Cluster {
                         stats.datanodes_live,
                         self.datanodes.len(),
                         stats.safe_mode
-                    )
+                    );
                 }
                 Err(error) => last = error.to_string(),
             }

@@ -28,9 +28,9 @@ fn write_until_it_dies(client: &Client, worker: u64, acked: &Acked, stop: &Atomi
             let half = bytes.len() / 2;
             writer.write_all(&bytes[..half])?;
             if turn % 3 == 0 {
-                writer.hsync()?
+                writer.hsync()?;
             } else {
-                writer.hflush()?
+                writer.hflush()?;
             }
             acked.lock().expect("held").insert(path.clone(), (seed, half as u64, false));
             writer.write_all(&bytes[half..])?;
@@ -81,7 +81,7 @@ fn kill_under_load(engine: &'static str) {
             for (index, client) in clients.iter().enumerate() {
                 let (acked, stop, count) = (&acked, &stop, &count);
                 scope.spawn(move || {
-                    write_until_it_dies(client, round * 10 + index as u64, acked, stop, count)
+                    write_until_it_dies(client, round * 10 + index as u64, acked, stop, count);
                 });
             }
             wait::until_true("files are written", || count.load(Ordering::Relaxed) >= 40);

@@ -103,7 +103,7 @@ fn malformed_bytes_close_the_connection_and_nothing_else() {
             let mut bytes = Vec::new();
             let junk = random.bytes(200);
             ringfs_proto::frame::append(&mut bytes, Header::request(op, CallId(9)), 0, |meta| {
-                meta.extend(&junk)
+                meta.extend(&junk);
             });
             say(address, true, &bytes);
         }

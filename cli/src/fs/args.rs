@@ -65,7 +65,7 @@ fn apply(generic: &mut Generic, setting: &str) -> Result<(), String> {
     match key {
         "dfs.replication" => generic.replication = Some(value.parse().map_err(|_| invalid())?),
         "dfs.blocksize" | "dfs.block.size" => {
-            generic.block_size = Some(parse_size(value).ok_or_else(invalid)?)
+            generic.block_size = Some(parse_size(value).ok_or_else(invalid)?);
         }
         // Hadoop takes any key; those that mean nothing here change nothing here.
         _ => tracing::debug!(key, "setting without a meaning here"),

@@ -43,7 +43,7 @@ fn render(format: &str, place: &Place, status: &FileStatus) -> String {
             Some('A') => text.push_str(&permissions(status)),
             Some('b') => text.push_str(&status.length.to_string()),
             Some('F') => {
-                text.push_str(if status.kind == FileKind::File { "regular file" } else { "directory" })
+                text.push_str(if status.kind == FileKind::File { "regular file" } else { "directory" });
             }
             Some('g') => text.push_str(&status.group),
             Some('n') => text.push_str(place.name()),
