@@ -64,7 +64,12 @@ impl TcpStream {
         let length = (self.end() - offset).min(STREAM_REQUEST_BYTES);
         self.progress = RangeProgress::new(offset, length);
         if let Some(lane) = &mut self.lane {
-            lane.request(0, vec![ReadRangeV1 { offset, length, ..self.range.clone() }], self.hint, STREAM_CREDIT_BYTES);
+            lane.request(
+                0,
+                vec![ReadRangeV1 { offset, length, ..self.range.clone() }],
+                self.hint,
+                STREAM_CREDIT_BYTES,
+            );
         }
     }
 
