@@ -19,7 +19,7 @@ use ringfs_proto::meta::data::{
 use ringfs_proto::{Code, WireError};
 
 use crate::error::Fault;
-pub use crate::read::part::{PartReceiver, Slots};
+pub use crate::read::part::{PartError, PartReceiver, Slots, Target};
 pub use crate::read::range::RangeProgress;
 
 /// Why an operation did not complete.
