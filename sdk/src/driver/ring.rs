@@ -30,7 +30,7 @@ thread_local! {
 
 enum Slot {
     Unmade,
-    Made(Leaked),
+    Made(Box<Leaked>),
     /// The thread runs monoio itself, or the kernel gives no driver.
     Unusable,
 }
@@ -79,7 +79,8 @@ impl Slot {
         if matches!(self, Self::Unmade) {
             *self = make(waiting);
         }
-        let Self::Made(Leaked { driver: Some(driver), .. }) = self else { return None };
+        let Self::Made(made) = self else { return None };
+        let driver = made.driver.as_mut()?;
         let waited = driver.wait(interests, until);
         if waited.is_none() {
             *self = Self::Unusable;
@@ -90,7 +91,9 @@ impl Slot {
 
 fn make(waiting: Waiting) -> Slot {
     match Driver::make(waiting) {
-        Ok(Some(driver)) => Slot::Made(Leaked { driver: Some(driver), waiting, generation: generation() }),
+        Ok(Some(driver)) => {
+            Slot::Made(Box::new(Leaked { driver: Some(driver), waiting, generation: generation() }))
+        }
         Ok(None) => Slot::Unusable,
         Err(error) => {
             tracing::debug!(%error, "no driver for this thread: it is served by poll");

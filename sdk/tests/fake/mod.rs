@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use ringfs_proto::frame::{self, Header};
 use ringfs_proto::hello::{self, HELLO_PREFIX_BYTES, HelloReplyV1, HelloV1, Prefix};
-use ringfs_proto::ids::ClusterId;
+use ringfs_proto::ids::{ClusterId, SessionId};
 use ringfs_proto::limits::{FRAME_HEADER_BYTES, META_BYTES_MAX};
 use ringfs_proto::wire::Message;
 
@@ -59,7 +59,7 @@ impl Server {
                 lock(&kept).push(stream.try_clone().expect("clone"));
                 let serve = serve.clone();
                 std::thread::spawn(move || {
-                    let mut connection = Connection { stream };
+                    let mut connection = Connection { stream, session: SessionId::default() };
                     // The end of a connection is the client's business.
                     let _ended = connection.greet().and_then(|()| serve(connection));
                 });
@@ -91,6 +91,7 @@ impl Server {
 #[derive(Debug)]
 pub struct Connection {
     pub stream: TcpStream,
+    pub session: SessionId,
 }
 
 impl Connection {
@@ -100,7 +101,8 @@ impl Connection {
         let prefix = Prefix::decode(&prefix, false).map_err(io::Error::other)?;
         let mut body = vec![0; prefix.body_len];
         self.stream.read_exact(&mut body)?;
-        let _hello: HelloV1 = prefix.decode_body(&body).map_err(io::Error::other)?;
+        let hello: HelloV1 = prefix.decode_body(&body).map_err(io::Error::other)?;
+        self.session = hello.session;
         let reply = HelloReplyV1 {
             code: 0,
             message: String::new(),

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 
 use ringfs_proto::Code;
-use ringfs_proto::ids::{BlockId, CallId, DatanodeId, InodeId, LogIndex, Stamp};
+use ringfs_proto::ids::{BlockId, CallId, DatanodeId, InodeId, LogIndex, SessionId, Stamp};
 use ringfs_proto::meta::namespace::*;
 use ringfs_proto::ops::Op;
 use ringfs_proto::wire::Message;
@@ -31,7 +31,7 @@ pub struct State {
     pub refusals: Vec<Code>,
     /// Carries out the next call, then cuts the connection in place of an answer.
     pub cuts_next: bool,
-    answered: HashMap<CallId, Vec<u8>>,
+    answered: HashMap<(SessionId, CallId), Vec<u8>>,
     /// Operation, call, flags of all requests.
     pub calls: Vec<(Op, CallId, u8)>,
     pub abandoned: Vec<BlockId>,
@@ -74,12 +74,12 @@ fn serve(state: &Mutex<State>, mut connection: Connection) -> io::Result<()> {
             connection.refuse(&header, code)?;
             continue;
         }
-        let answer = match state.answered.get(&header.call).cloned() {
+        let answer = match state.answered.get(&(connection.session, header.call)).cloned() {
             Some(answer) => Ok(answer),
             None => state.answer(header.op, &meta),
         };
         if let Ok(answer) = &answer {
-            state.answered.insert(header.call, answer.clone());
+            state.answered.insert((connection.session, header.call), answer.clone());
         }
         let cuts = std::mem::take(&mut state.cuts_next);
         drop(state);
