@@ -126,7 +126,7 @@ impl Session {
                     match self.serve(&mut namenode) {
                         Ok(()) => return,
                         Err(error) => {
-                            tracing::warn!(%error, namenode = self.identity.namenode, "lost the namenode: trying again")
+                            tracing::warn!(%error, namenode = self.identity.namenode, "lost the namenode: trying again");
                         }
                     }
                 }

@@ -127,8 +127,7 @@ impl Observed for View {
     fn metrics(&self) -> Vec<Metric> {
         let mut all = metrics::collect(&self.0.metrics);
         let volumes = self.0.store.volumes();
-        let rows: [(&'static str, &'static str, fn(&ringfs_proto::meta::membership::VolumeStatusV1) -> u64);
-            4] = [
+        let rows: [VolumeRow; 4] = [
             ("ringfs_datanode_volume_capacity_bytes", "Bytes of the volume's file system.", |volume| {
                 volume.capacity_bytes
             }),

@@ -247,8 +247,8 @@ impl Store {
             disk.journal.sync(disk.journal.append(&record)?)
         };
         finalize().map_err(|error| self.io_failed(index, "finalize replica of", replica.block, &error))?;
-        disk.volume.count_resized(replica.tail().length, slot.length);
-        replica.set_tail(replica::Tail { length: slot.length, crc: slot.tail_crc });
+        let before = replica.raise_tail(replica::Tail { length: slot.length, crc: slot.tail_crc });
+        disk.volume.count_resized(before, slot.length);
         replica.set_state(ReplicaState::Finalized);
         disk.volume.release(created.promised);
         self.report(disk.volume.id, ReplicaChangeV1::Stored(replica.report()));
@@ -275,10 +275,10 @@ impl Store {
 
     /// A replica grew: readers may see this much.
     pub fn grow(&self, replica: &Replica, tail: replica::Tail) {
-        if !replica.is_gone() {
-            self.disks[usize::from(replica.volume)].volume.count_resized(replica.tail().length, tail.length);
+        let before = replica.raise_tail(tail);
+        if tail.length > before && !replica.is_gone() {
+            self.disks[usize::from(replica.volume)].volume.count_resized(before, tail.length);
         }
-        replica.set_tail(tail);
     }
 
     /// A replica's writer is gone: what was promised to it is free again, what it wrote stays.

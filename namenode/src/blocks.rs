@@ -21,6 +21,8 @@ const FREE: StorageIndex = StorageIndex::MAX;
 pub struct OpenBlock {
     /// Where it was told to go, in the order of the pipeline.
     pub pipeline: Vec<StorageIndex>,
+    /// Bytes that were promised to it on each of these storages.
+    pub promised_bytes: u64,
     /// What was reported.
     pub replicas: BTreeMap<StorageIndex, ReplicaV1>,
 }
@@ -49,13 +51,13 @@ pub struct BlockMap {
 
 impl BlockMap {
     /// A new open block.
-    pub fn add(&mut self, slot: Slot, pipeline: Vec<StorageIndex>) {
+    pub fn add(&mut self, slot: Slot, pipeline: Vec<StorageIndex>, promised_bytes: u64) {
         let index = slot as usize;
         if index >= self.entries.len() {
             self.entries.resize(index + 1, Entry::default());
         }
         self.entries[index] = Entry::default();
-        self.open.insert(slot, OpenBlock { pipeline, replicas: BTreeMap::new() });
+        self.open.insert(slot, OpenBlock { pipeline, promised_bytes, replicas: BTreeMap::new() });
     }
 
     /// A block has its length: replicas that match it count from now on.
@@ -209,7 +211,7 @@ mod tests {
     #[test]
     fn only_finalized_replicas_of_the_committed_length_count() {
         let mut map = BlockMap::default();
-        map.add(0, vec![1, 2, 3]);
+        map.add(0, vec![1, 2, 3], 0);
         map.report_open(0, 1, replica(10, ReplicaState::Finalized));
         map.report_open(0, 2, replica(9, ReplicaState::Finalized));
         map.report_open(0, 3, replica(10, ReplicaState::BeingWritten));
@@ -222,7 +224,7 @@ mod tests {
     #[test]
     fn more_than_three_replicas_are_kept_and_all_are_told_of_a_removal() {
         let mut map = BlockMap::default();
-        map.add(0, Vec::new());
+        map.add(0, Vec::new(), 0);
         map.commit(0, block(10));
         for storage in 1..=5 {
             map.insert(0, storage);

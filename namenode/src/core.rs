@@ -83,7 +83,7 @@ impl Core {
         let patience = Patience { stale_ms: config.datanode_stale_ms, dead_ms: config.datanode_dead_ms };
         let mut blocks = BlockMap::default();
         for view in state.all_blocks() {
-            blocks.add(view.slot, Vec::new());
+            blocks.add(view.slot, Vec::new(), 0);
             if !view.is_open {
                 blocks.commit(view.slot, view.block);
             }

@@ -1,1 +1,265 @@
-//! Placeholder.
+//! A cluster of real processes with a directory of its own.
+//!
+//! Unlike `ringfs up` it starts nothing again by itself: what a test kills stays dead until the test starts it.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ringfs_proto::cluster_file::ClusterFile;
+use ringfs_sdk::{Client, CreateOptions};
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use crate::process::{Process, Sandbox};
+use crate::wait;
+
+/// What a server says of itself once it listens.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Ready {
+    /// Data or RPC port.
+    pub address: SocketAddr,
+    /// HTTP port.
+    pub http: SocketAddr,
+    /// Memory that it takes at most, bytes.
+    pub memory_limit_bytes: u64,
+}
+
+/// How a cluster is made.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How many datanodes.
+    pub datanodes: usize,
+    /// Their engine: `glommio`, `threads` or `auto`.
+    pub engine: &'static str,
+    /// What the kernel allows the servers.
+    pub sandbox: Sandbox,
+    /// More lines for the namenode's configuration.
+    pub namenode_toml: String,
+    /// More lines for each datanode's configuration.
+    pub datanode_toml: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let datanode_toml = "shards = 2\n".to_owned();
+        Self {
+            datanodes: 1,
+            engine: "auto",
+            sandbox: Sandbox::None,
+            namenode_toml: String::new(),
+            datanode_toml,
+        }
+    }
+}
+
+/// A server: where its files are, and its process while it runs.
+#[derive(Debug)]
+pub struct Server {
+    role: &'static str,
+    dir: PathBuf,
+    sandbox: Sandbox,
+    /// The process; `None` after it was killed.
+    pub process: Option<Process>,
+    /// What it said when it last started.
+    pub ready: Option<Ready>,
+}
+
+/// A running cluster. Its processes end and its directory goes with it.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The namenode.
+    pub namenode: Server,
+    /// The datanodes.
+    pub datanodes: Vec<Server>,
+    dir: TempDir,
+}
+
+/// The `ringfs` binary of this build.
+pub fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("the path of this test");
+    let build = test.ancestors().find(|dir| dir.join("ringfs").is_file());
+    build.expect("ringfs is built beside the tests: cargo build --workspace").join("ringfs")
+}
+
+impl Server {
+    /// Starts it and waits until it listens.
+    pub fn start(&mut self) -> &Ready {
+        let ready_file = self.dir.join("ready.json");
+        drop(fs::remove_file(&ready_file));
+        let mut command = Command::new(binary());
+        command
+            .arg(self.role)
+            .arg("--config")
+            .arg(self.dir.join("config.toml"))
+            .arg("--ready-file")
+            .arg(&ready_file);
+        command.arg("--with-parent").arg(std::process::id().to_string());
+        let mut process = Process::start(self.role, command, &self.dir.join("log"), self.sandbox);
+        let ready = wait::until(&format!("{} listens", self.role), || {
+            assert!(process.ended().is_none(), "{} ended at its start:\n{}", self.role, process.log());
+            serde_json::from_str(&fs::read_to_string(&ready_file).ok()?).ok()
+        });
+        self.process = Some(process);
+        self.ready.insert(ready)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.ready.as_ref().expect("started").address
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("running")
+    }
+
+    /// Ends it as a power cut would.
+    pub fn kill_9(&mut self) {
+        drop(self.process.take());
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Everything it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// The value of a metric without labels, or the sum over its labels.
+    pub fn metric(&self, name: &str) -> f64 {
+        let http = self.ready.as_ref().expect("started").http;
+        let text = http_get(http, "/metrics");
+        let values = text
+            .lines()
+            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
+        values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+}
+
+impl Cluster {
+    /// Makes and starts a cluster; returns when it takes changes.
+    pub fn start(options: &Options) -> Self {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let server = |role, name: &str| {
+            let dir = dir.path().join(name);
+            fs::create_dir_all(&dir).expect("made");
+            Server { role, dir, sandbox: options.sandbox, process: None, ready: None }
+        };
+        let mut namenode = server("namenode", "namenode");
+        let wal = namenode.dir.join("wal");
+        let config = format!("wal_dirs = [{wal:?}]\nport = 0\nhttp_port = 0\n{}", options.namenode_toml);
+        let config_file = namenode.dir.join("config.toml");
+        fs::write(&config_file, &config).expect("written");
+        let formatted =
+            Command::new(binary()).args(["namenode", "--format", "--config"]).arg(&config_file).output();
+        assert!(formatted.expect("run").status.success(), "formatted");
+        let address = namenode.start().address;
+        // The port stays over restarts.
+        fs::write(&config_file, config.replace("\nport = 0\n", &format!("\nport = {}\n", address.port())))
+            .expect("written");
+        let join_file = dir.path().join("join.toml");
+        let text = fs::read_to_string(wal.join("cluster.toml")).expect("read");
+        let mut cluster = ClusterFile::parse(&text).expect("a cluster file");
+        cluster.namenode = Some(address.to_string());
+        fs::write(&join_file, cluster.render()).expect("written");
+        let mut datanodes = Vec::new();
+        for index in 0..options.datanodes {
+            let mut datanode = server("datanode", &format!("datanode-{index}"));
+            let volume = datanode.dir.join("data");
+            let more = &options.datanode_toml;
+            let volumes =
+                if more.contains("volumes =") { String::new() } else { format!("volumes = [{volume:?}]\n") };
+            let engine = options.engine;
+            let config = format!(
+                "join_file = {join_file:?}\n{volumes}port = 0\nhttp_port = 0\nengine = \"{engine}\"\n{more}"
+            );
+            fs::write(datanode.dir.join("config.toml"), config).expect("written");
+            datanode.start();
+            datanodes.push(datanode);
+        }
+        let cluster = Self { namenode, datanodes, dir };
+        cluster.wait_serving();
+        cluster
+    }
+
+    /// The directory of the cluster.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// `ringfs://host:port`.
+    pub fn uri(&self) -> String {
+        format!("ringfs://{}", self.namenode.address())
+    }
+
+    /// A client.
+    pub fn client(&self) -> Client {
+        Client::connect(&self.uri()).expect("a client")
+    }
+
+    /// The cluster's identity and key.
+    pub fn cluster_file(&self) -> ClusterFile {
+        let text = fs::read_to_string(self.dir().join("join.toml")).expect("read");
+        ClusterFile::parse(&text).expect("a cluster file")
+    }
+
+    /// Waits until changes are accepted and every running datanode is live.
+    pub fn wait_serving(&self) {
+        let client = self.client();
+        let running = self.datanodes.iter().filter(|datanode| datanode.process.is_some()).count();
+        wait::until_true("the cluster serves", || {
+            client
+                .fs_stats()
+                .is_ok_and(|stats| stats.safe_mode.is_empty() && stats.datanodes_live as usize >= running)
+        });
+    }
+
+    /// Ends every process as a power cut would.
+    pub fn kill_9_all(&mut self) {
+        self.datanodes.iter_mut().for_each(Server::kill_9);
+        self.namenode.kill_9();
+    }
+
+    /// Starts everything that does not run, and waits until it serves.
+    pub fn start_all(&mut self) {
+        if self.namenode.process.is_none() {
+            self.namenode.start();
+        }
+        for datanode in self.datanodes.iter_mut().filter(|datanode| datanode.process.is_none()) {
+            datanode.start();
+        }
+        self.wait_serving();
+    }
+
+    /// A `ringfs` command line on this cluster.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(words).env("RINGFS_URI", self.uri()).env_remove("RINGFS_CONFIG").env("RUST_LOG", "off");
+        command
+    }
+}
+
+/// Options for a file of so many replicas and bytes per block.
+pub fn file_options(replication: u16, block_size: u64) -> CreateOptions {
+    CreateOptions { replication, block_size, ..CreateOptions::default() }
+}
+
+/// The body of an HTTP answer.
+///
+/// # Panics
+/// If the server does not answer with success.
+pub fn http_get(address: SocketAddr, path: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).expect("HTTP answers");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("head and body");
+    assert!(head.starts_with("HTTP/1.1 200"), "{path}: {head}");
+    body.to_owned()
+}

@@ -7,4 +7,5 @@
 pub mod cluster;
 pub mod data;
 pub mod process;
+pub mod raw;
 pub mod wait;

@@ -167,7 +167,7 @@ mod tests {
             let whole = (len - RECORD_BYTES) / RECORD_BYTES;
             match scan(&bytes[..len], STORAGE) {
                 Scan::Good { records, len } => {
-                    assert_eq!((records.len(), len), (whole, (whole + 1) * RECORD_BYTES))
+                    assert_eq!((records.len(), len), (whole, (whole + 1) * RECORD_BYTES));
                 }
                 other => panic!("cut at {len}: {other:?}"),
             }

@@ -98,7 +98,7 @@ fn scan_files(volume: &Volume) -> io::Result<Vec<Record>> {
                 match read_head(&path, volume) {
                     Ok((header, slot)) => records.push(record_of(&header, slot)),
                     Err(reason) => {
-                        tracing::warn!(path = %path.display(), reason, "not a block file: left alone")
+                        tracing::warn!(path = %path.display(), reason, "not a block file: left alone");
                     }
                 }
             }

@@ -69,9 +69,14 @@ impl Replica {
         *self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets readers see more.
-    pub fn set_tail(&self, tail: Tail) {
-        *self.tail.lock().unwrap_or_else(PoisonError::into_inner) = tail;
+    /// Lets readers see more; never less. Returns the length before.
+    pub fn raise_tail(&self, tail: Tail) -> u64 {
+        let mut current = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = current.length;
+        if tail.length > before {
+            *current = tail;
+        }
+        before
     }
 
     /// Whether it was deleted: what shards keep of it is to be dropped.
@@ -102,5 +107,20 @@ impl Replica {
     /// As the namenode is told of it.
     pub fn report(&self) -> ReplicaV1 {
         ReplicaV1 { block: self.block_ref(), state: self.state() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_readers_see_never_shrinks() {
+        let block = BlockRefV1 { block: BlockId(1), stamp: Stamp(1), length: 0 };
+        let replica = Replica::new(block, 0, ReplicaState::BeingWritten, 0);
+        assert_eq!(replica.raise_tail(Tail { length: 10, crc: 1 }), 0);
+        // The ack of an earlier group may come after the replica was finalized.
+        assert_eq!(replica.raise_tail(Tail { length: 7, crc: 2 }), 10);
+        assert_eq!(replica.tail(), Tail { length: 10, crc: 1 });
     }
 }

@@ -246,13 +246,27 @@ impl Core {
 
     fn take_effect(&mut self, effect: Effect, pipeline: &[StorageIndex]) {
         match effect {
-            Effect::BlockAdded(slot, _) => self.blocks.add(slot, pipeline.to_vec()),
-            Effect::BlockCommitted(slot, block) => self.blocks.commit(slot, block),
+            Effect::BlockAdded(slot, block) => {
+                let promised = self.state.block(block.block).map_or(0, |(_, file)| file.block_size);
+                self.blocks.add(slot, pipeline.to_vec(), promised);
+            }
+            Effect::BlockCommitted(slot, block) => {
+                self.release_room(slot);
+                self.blocks.commit(slot, block);
+            }
             Effect::BlockRemoved(slot, block) => {
+                self.release_room(slot);
                 for storage in self.blocks.remove(slot) {
                     self.nodes.invalidate(storage, block);
                 }
             }
+        }
+    }
+
+    /// A block that was being written takes no more than it has: what was promised to it is free again.
+    fn release_room(&mut self, slot: crate::state::Slot) {
+        if let Some(open) = self.blocks.open(slot) {
+            self.nodes.release(&open.pipeline, open.promised_bytes);
         }
     }
 

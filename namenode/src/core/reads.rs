@@ -88,7 +88,7 @@ impl Core {
             let (replicas, writer) = (file.replication as usize, call.caller.address);
             pipeline =
                 self.nodes.place(&Placement { replicas, bytes: file.block_size, writer, excluded: &[] });
-            self.blocks.add(view.slot, pipeline.clone());
+            self.blocks.add(view.slot, pipeline.clone(), file.block_size);
         }
         let offset = self
             .state

@@ -44,6 +44,14 @@ impl Datanodes {
         chosen
     }
 
+    /// What was promised to a block on these storages is free again.
+    pub fn release(&mut self, storages: &[StorageIndex], bytes: u64) {
+        for storage in storages {
+            let node = &mut self.nodes[self.storages[*storage as usize].datanode];
+            node.promised_bytes = node.promised_bytes.saturating_sub(bytes);
+        }
+    }
+
     /// The roomiest storage of each datanode that may take the block.
     fn candidates(&self, placement: &Placement<'_>) -> Vec<StorageIndex> {
         let nodes = self.nodes.iter().filter(|node| {

@@ -1,0 +1,207 @@
+//! `ringfs admin`: reports, metrics, joining hosts.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::HumanBytes;
+use ringfs_proto::meta::admin::DatanodeState;
+use ringfs_sdk::Client;
+
+use crate::{config_file, up};
+
+const HTTP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Options of `ringfs admin`.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Show the cluster: room, files, blocks, datanodes.
+    Report {
+        /// The file system [default: RINGFS_URI or the client's configuration]
+        #[arg(long, value_name = "URI")]
+        fs: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the metrics of a server.
+    Metrics {
+        /// Its HTTP address.
+        #[arg(value_name = "HOST:PORT", default_value = "127.0.0.1:9870")]
+        address: String,
+    },
+    /// Make the file that a datanode on another host needs. Run it on the namenode's host.
+    JoinFile {
+        /// The namenode's configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Where datanodes reach the namenode.
+        #[arg(long, value_name = "HOST:PORT")]
+        namenode: String,
+        /// Where to write the file. It holds the cluster's key: move it by a safe way.
+        #[arg(long, value_name = "FILE", default_value = "join.toml")]
+        output: PathBuf,
+    },
+}
+
+/// Runs a command.
+pub fn run(options: &Options) -> ExitCode {
+    let result = match &options.command {
+        Command::Report { fs, json } => report(fs.as_deref(), *json),
+        Command::Metrics { address } => metrics(address),
+        Command::JoinFile { config, namenode, output } => join_file(config, namenode, output),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("ringfs: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn report(fs: Option<&str>, json: bool) -> Result<(), String> {
+    let client = connect(fs).map_err(|error| error.to_string())?;
+    let stats = client.fs_stats().map_err(|error| error.to_string())?;
+    let datanodes = client.datanode_report().map_err(|error| error.to_string())?;
+    if json {
+        let node = |node: &ringfs_proto::meta::admin::DatanodeInfoV1| {
+            serde_json::json!({
+                "datanode": node.datanode.to_string(), "address": format!("{}:{}", node.host, node.port),
+                "state": state_name(node.state), "last_heartbeat_ms": node.last_heartbeat_ms, "blocks": node.blocks,
+                "software": node.software,
+                "volumes": node.volumes.iter().map(|volume| serde_json::json!({
+                    "storage": volume.storage.to_string(), "path": volume.path, "capacity_bytes": volume.capacity_bytes,
+                    "used_bytes": volume.used_bytes, "remaining_bytes": volume.remaining_bytes, "is_failed": volume.is_failed,
+                })).collect::<Vec<_>>(),
+            })
+        };
+        let value = serde_json::json!({
+            "cluster": stats.cluster.to_string(), "safe_mode": stats.safe_mode, "capacity_bytes": stats.capacity_bytes,
+            "used_bytes": stats.used_bytes, "remaining_bytes": stats.remaining_bytes, "files": stats.files,
+            "directories": stats.directories, "blocks": stats.blocks, "open_files": stats.open_files,
+            "under_replicated_blocks": stats.under_replicated_blocks, "missing_blocks": stats.missing_blocks,
+            "corrupt_blocks": stats.corrupt_blocks, "pending_deletion_blocks": stats.pending_deletion_blocks,
+            "applied_index": stats.applied.0, "namespace_bytes": stats.namespace_bytes,
+            "datanodes": datanodes.iter().map(node).collect::<Vec<_>>(),
+        });
+        println!("{value:#}");
+        return Ok(());
+    }
+    println!("Cluster {}", stats.cluster);
+    match stats.safe_mode.as_str() {
+        "" => println!("  changes are accepted"),
+        reason => println!("  SAFE MODE, changes are refused: {reason}"),
+    }
+    let share = if stats.capacity_bytes == 0 {
+        0.0
+    } else {
+        stats.used_bytes as f64 * 100.0 / stats.capacity_bytes as f64
+    };
+    println!(
+        "  room         {} of {} used ({share:.1} %), {} can be written",
+        HumanBytes(stats.used_bytes),
+        HumanBytes(stats.capacity_bytes),
+        HumanBytes(stats.remaining_bytes)
+    );
+    println!(
+        "  namespace    {} files, {} directories, {} open; {} of memory",
+        stats.files,
+        stats.directories,
+        stats.open_files,
+        HumanBytes(stats.namespace_bytes)
+    );
+    println!(
+        "  blocks       {}: {} under-replicated, {} missing, {} corrupt; {} replicas to delete",
+        stats.blocks,
+        stats.under_replicated_blocks,
+        stats.missing_blocks,
+        stats.corrupt_blocks,
+        stats.pending_deletion_blocks
+    );
+    println!(
+        "\nDatanodes: {} live, {} silent, {} lost",
+        stats.datanodes_live, stats.datanodes_stale, stats.datanodes_dead
+    );
+    for node in &datanodes {
+        println!(
+            "  {:<22} {:<6} heard {:>5.1} s ago, {} blocks, release {}",
+            format!("{}:{}", node.host, node.port),
+            state_name(node.state),
+            node.last_heartbeat_ms as f64 / 1000.0,
+            node.blocks,
+            node.software
+        );
+        for volume in &node.volumes {
+            let failed = if volume.is_failed { "  FAILED" } else { "" };
+            println!(
+                "    {}: {} used, {} can be written{failed}",
+                volume.path,
+                HumanBytes(volume.used_bytes),
+                HumanBytes(volume.remaining_bytes)
+            );
+        }
+    }
+    Ok(())
+}
+
+fn state_name(state: DatanodeState) -> &'static str {
+    match state {
+        DatanodeState::Live => "live",
+        DatanodeState::Stale => "silent",
+        DatanodeState::Dead => "lost",
+    }
+}
+
+/// The client of a URI, or of the environment and configuration.
+pub fn connect(fs: Option<&str>) -> ringfs_sdk::Result<Client> {
+    match fs {
+        Some(uri) => Client::connect(uri),
+        None => Client::from_config(),
+    }
+}
+
+fn metrics(address: &str) -> Result<(), String> {
+    let fetch = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(HTTP_DEADLINE))?;
+        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer = fetch().map_err(|error| format!("metrics of {address}: {error}"))?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200") => {
+            print!("{body}");
+            Ok(())
+        }
+        _ => Err(format!("metrics of {address}: {}", answer.lines().next().unwrap_or("no answer"))),
+    }
+}
+
+fn join_file(config: &std::path::Path, namenode: &str, output: &std::path::Path) -> Result<(), String> {
+    let config: ringfs_namenode::Config = config_file::read(config).map_err(|error| error.to_string())?;
+    let directory = config.wal_dirs.first().ok_or("wal_dirs is empty in the configuration")?;
+    if !namenode.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+    {
+        return Err(format!("--namenode {namenode}: expected HOST:PORT"));
+    }
+    let mut cluster =
+        ringfs_namenode::directory::read_cluster_file(directory).map_err(|error| error.to_string())?;
+    cluster.namenode = Some(namenode.to_owned());
+    up::write_secret(output, &cluster.render()).map_err(|error| error.to_string())?;
+    println!(
+        "wrote {}: it holds the cluster's key, so move it to the datanode's host by a safe way",
+        output.display()
+    );
+    Ok(())
+}
