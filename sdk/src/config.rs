@@ -251,6 +251,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Makes no driver: several sockets are waited for by `poll`. For programs that run monoio in the threads of their
+    /// calls; there the driver would be refused, with a panic message, once per thread.
+    #[must_use]
+    pub fn wait_by_poll(mut self) -> Self {
+        self.waiting = Waiting::Poll;
+        self
+    }
+
     /// Makes the client. No connection is opened before the first call.
     ///
     /// # Errors

@@ -22,6 +22,8 @@ pub(crate) enum Waiting {
     Ring,
     /// By epoll.
     Epoll,
+    /// By poll: for threads that run monoio themselves.
+    Poll,
 }
 
 /// Waits until one of the sockets is ready, or has failed, or `until` has passed. Returns whether one is ready.

@@ -39,7 +39,7 @@ pub(crate) struct Connection {
     socket: Socket,
     address: SocketAddr,
     pub inbox: Inbox,
-    /// Encoded frames that wait to be sent; kept for its memory.
+    /// Encoded frames that wait to be sent; empty at a frame boundary, and kept for its memory.
     pub out: Vec<u8>,
     /// Calls on this connection to a datanode have ids of their own: they are never retried under the same id.
     last_call: u64,
@@ -105,6 +105,11 @@ impl Connection {
         CallId(self.last_call)
     }
 
+    /// Whether nothing is half sent or half received, in the process that opened it.
+    pub fn is_at_boundary(&self) -> bool {
+        self.inbox.filled().is_empty() && self.out.is_empty() && self.stream().is_ok()
+    }
+
     /// Whether an idle connection can take another call: the peer is there and has said nothing.
     pub fn is_idle_and_alive(&self) -> bool {
         let Ok(stream) = self.stream() else { return false };
@@ -125,6 +130,7 @@ impl Connection {
         let header = Header { op: O::OP, op_version: O::VERSION, ..header };
         frame::append(&mut out, header, 0, |meta| request.encode_into(meta));
         let sent = self.send(&mut [IoSlice::new(&out)], until);
+        out.clear();
         self.out = out;
         sent?;
         let (reply, meta_len) = loop {

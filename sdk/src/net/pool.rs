@@ -72,7 +72,7 @@ impl Pool {
 
     /// Takes back a connection at a frame boundary; the longest idle ones make room for it.
     pub fn give_back(&self, connection: Connection, caller: &Caller, keep: Keep) {
-        if !connection.inbox.filled().is_empty() || connection.stream().is_err() {
+        if !connection.is_at_boundary() {
             return;
         }
         let now = Instant::now();

@@ -1,7 +1,7 @@
 //! The seam between what the client decides and how bytes travel.
 //!
 //! An operation names memory of the caller and completes; operations of one batch complete in any order, and a range
-//! may arrive in pieces of any size. Nothing above this seam may assume a stream of bytes. [`tcp`] is one
+//! may arrive in pieces of any size. Nothing above this seam may assume a stream of bytes. TCP is one
 //! implementation; tests have another, in memory.
 
 pub(crate) mod lane;
@@ -19,7 +19,7 @@ use ringfs_proto::meta::data::{
 use ringfs_proto::{Code, WireError};
 
 use crate::error::Fault;
-pub use crate::read::part::{PartReceiver, Slots};
+pub use crate::read::part::{PartError, PartReceiver, Slots, Target};
 pub use crate::read::range::RangeProgress;
 
 /// Why an operation did not complete.

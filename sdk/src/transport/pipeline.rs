@@ -66,6 +66,7 @@ impl TcpPipeline {
         };
         frame::append(&mut head, header, checksums.len() + data.len(), |meta| packet.encode_into(meta));
         let sent = self.send_slices([&head, checksums, data]);
+        head.clear();
         if let Some(connection) = &mut self.connection {
             connection.out = head;
         }
