@@ -47,13 +47,17 @@ pub fn read<C: DeserializeOwned + Serialize + Default>(path: &Path) -> Result<C,
     let text = std::fs::read_to_string(path)
         .map_err(|source| ConfigFileError::Read { path: path.to_owned(), source })?;
     let invalid = |reason: String| ConfigFileError::Invalid { path: path.to_owned(), reason };
-    let table: toml::Table = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
+    let describe = |error: toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        invalid(format!("line {}: {}", before.matches('\n').count() + 1, error.message()))
+    };
+    let table: toml::Table = toml::from_str(&text).map_err(describe)?;
     let known = known_keys::<C>();
     if let Some(key) = table.keys().find(|key| !known.contains(key)) {
         let hint = nearest(key, &known).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
         return Err(ConfigFileError::UnknownKey { path: path.to_owned(), key: key.clone(), hint });
     }
-    toml::from_str(&text).map_err(|error| invalid(error.to_string()))
+    toml::from_str(&text).map_err(describe)
 }
 
 /// Every key of a configuration: those of its default, and those that are absent there.
