@@ -33,13 +33,13 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct BlockService {
     node: Arc<Node>,
-    listener: Arc<TcpListener>,
+    listeners: Arc<Vec<TcpListener>>,
 }
 
 impl BlockService {
-    /// Serves the replicas of `node` to connections of `listener`, which every shard accepts from.
-    pub fn new(node: Arc<Node>, listener: TcpListener) -> Self {
-        Self { node, listener: Arc::new(listener) }
+    /// Serves the replicas of `node`; each shard accepts from a listener of its own.
+    pub fn new(node: Arc<Node>, listeners: Vec<TcpListener>) -> Self {
+        Self { node, listeners: Arc::new(listeners) }
     }
 }
 
@@ -62,7 +62,7 @@ impl Service for BlockService {
             metrics,
             node: self.node,
         });
-        let listening = self.listener.try_clone().and_then(|socket| engine.listen(socket));
+        let listening = self.listeners[engine.shard()].try_clone().and_then(|socket| engine.listen(socket));
         let listener = match listening {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "shard cannot listen"),

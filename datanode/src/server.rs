@@ -65,11 +65,12 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     let store = Store::open(&config.volumes, cluster.cluster, config.reserved_bytes)?;
     let id = datanode_id(config.state_dir.as_ref().unwrap_or(&config.volumes[0]))?;
     let shards = shard_count(config);
-    let (listener, address) = listen(config)?;
+    let (listeners, address) = listen(config, shards)?;
     let node = Arc::new(Node::new(id, cluster.cluster, cluster.key, store, config.clone(), shards));
-    let service = BlockService::new(node.clone(), listener);
-    let engines =
-        engine::start(config.engine, shards, config.io_threads, &service).map_err(StartError::Engine)?;
+    let service = BlockService::new(node.clone(), listeners);
+    let choice = config.engine;
+    let options = engine::Options { choice, shards, pin: config.pin_shards, io_threads: config.io_threads };
+    let engines = engine::start(&options, &service).map_err(StartError::Engine)?;
     let memory_limit_bytes = memory_limit(config, &node, shards);
     tracing::info!(%address, datanode = %id, engine = engines.name(), shards, memory_limit_bytes, "datanode listens");
     let host = config.advertise.map(|address| address.to_string());
@@ -171,19 +172,35 @@ fn datanode_id(directory: &Path) -> Result<DatanodeId, StartError> {
     Ok(id)
 }
 
-fn listen(config: &Config) -> Result<(TcpListener, SocketAddr), StartError> {
-    let address = SocketAddr::new(config.bind, config.port);
-    let bind = || -> std::io::Result<TcpListener> {
-        let socket =
-            socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(LISTEN_BACKLOG)?;
-        Ok(socket.into())
+/// A listener per shard on one address: the kernel spreads connections over them.
+fn listen(config: &Config, shards: usize) -> Result<(Vec<TcpListener>, SocketAddr), StartError> {
+    let mut address = SocketAddr::new(config.bind, config.port);
+    let mut bind = || -> std::io::Result<Vec<TcpListener>> {
+        // Sockets that share a port would share it with those of another process, too: it must be free before.
+        drop(bind_one(address, false)?);
+        let mut listeners = Vec::new();
+        for _ in 0..shards {
+            let listener = bind_one(address, true)?;
+            address = listener.local_addr()?;
+            listeners.push(listener);
+        }
+        Ok(listeners)
     };
-    let listener = bind().map_err(|source| StartError::Listen { address, source })?;
-    let address = listener.local_addr().map_err(|source| StartError::Listen { address, source })?;
-    Ok((listener, address))
+    match bind() {
+        Ok(listeners) => Ok((listeners, address)),
+        Err(source) => Err(StartError::Listen { address, source }),
+    }
+}
+
+fn bind_one(address: SocketAddr, is_shared: bool) -> std::io::Result<TcpListener> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(is_shared)?;
+    socket.bind(&address.into())?;
+    if is_shared {
+        socket.listen(LISTEN_BACKLOG)?;
+    }
+    Ok(socket.into())
 }
 
 fn shard_count(config: &Config) -> usize {

@@ -29,6 +29,11 @@ impl AlignedBuffer {
         Self { memory, capacity, len: 0 }
     }
 
+    /// A buffer that holds as little as can be, to stand where one was taken.
+    pub fn empty() -> Self {
+        Self::new(0)
+    }
+
     /// Bytes that it can hold.
     pub fn capacity(&self) -> usize {
         self.capacity

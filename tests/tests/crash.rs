@@ -136,6 +136,11 @@ fn nothing_acknowledged_is_lost_on_threads() {
 }
 
 #[test]
+fn nothing_acknowledged_is_lost_on_glommio() {
+    kill_under_load("glommio");
+}
+
+#[test]
 fn a_namenode_restart_is_a_pause_for_clients() {
     let mut cluster = Cluster::start(&Options { datanodes: 2, ..Options::default() });
     let client = cluster.client();

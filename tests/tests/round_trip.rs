@@ -69,6 +69,11 @@ fn every_size_on_the_threads_engine() {
 }
 
 #[test]
+fn every_size_on_the_glommio_engine() {
+    matrix("glommio", Sandbox::None);
+}
+
+#[test]
 fn every_size_where_servers_may_not_use_io_uring() {
     matrix("auto", Sandbox::NoIoUring);
 }

@@ -9,6 +9,7 @@
 //! future; no call blocks a shard for more than about 100 µs, file-system calls that may (mkdir, unlink, rename,
 //! fsync of a directory) go through [`Engine::blocking`].
 
+pub mod glommio;
 mod start;
 pub mod stop;
 mod system;
@@ -20,12 +21,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-pub use start::{Engines, start};
+pub use start::{Engines, Options, start};
 pub use stop::Stop;
 pub(crate) use system::allocate;
 pub(crate) use system::shut_down;
+use system::{
+    first_after, keep_alive, probe_io_uring, read_full, read_resident, send_file_once, send_from, send_now,
+    write_all_now,
+};
 pub(crate) use system::{is_resident, will_need};
-use system::{keep_alive, read_full, read_resident, send_file_once, send_from};
 
 /// Alignment of addresses, offsets and lengths of direct I/O, in bytes.
 pub const DIRECT_ALIGN: usize = 4096;

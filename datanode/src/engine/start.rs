@@ -4,9 +4,22 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::threads::{Pool, run_shard};
-use super::{Service, Stop};
+use super::threads::Pool;
+use super::{Service, Stop, glommio, threads};
 use crate::config::EngineChoice;
+
+/// How shards are started.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Which engine.
+    pub choice: EngineChoice,
+    /// How many shards.
+    pub shards: usize,
+    /// Whether each has a CPU of its own.
+    pub pin: bool,
+    /// Threads for file I/O of the `threads` engine.
+    pub io_threads: usize,
+}
 
 /// The running shards.
 #[derive(Debug)]
@@ -28,33 +41,62 @@ impl std::fmt::Debug for PoolHandle {
     }
 }
 
-/// Starts `shards` threads that run `service`.
+/// Starts threads that run `service`, on the chosen engine or on the best that there is.
 ///
 /// # Errors
 /// `Unsupported` when the chosen engine is not to be had; what the operating system says.
-pub fn start<S: Service>(
-    choice: EngineChoice,
-    shards: usize,
-    io_threads: usize,
-    service: &S,
-) -> io::Result<Engines> {
-    if choice == EngineChoice::Glommio {
-        let reason = "engine \"glommio\" is not part of this build; set engine = \"threads\"";
-        return Err(io::Error::new(io::ErrorKind::Unsupported, reason));
+pub fn start<S: Service>(options: &Options, service: &S) -> io::Result<Engines> {
+    let probed = match options.choice {
+        EngineChoice::Threads => Err(io::Error::other("it is configured so")),
+        EngineChoice::Glommio | EngineChoice::Auto => glommio::probe(),
+    };
+    match (probed, options.choice) {
+        (Ok(()), _) => start_glommio(options, service),
+        (Err(error), EngineChoice::Glommio) => {
+            Err(io::Error::new(io::ErrorKind::Unsupported, refusal(&error)))
+        }
+        (Err(reason), _) => {
+            tracing::info!(%reason, "the threads engine serves");
+            start_threads(options, service)
+        }
     }
+}
+
+fn refusal(error: &io::Error) -> String {
+    format!(
+        "engine \"glommio\" cannot run: {error}; allow io_uring, raise the limit of locked memory (`ulimit -l unlimited`, \
+         LimitMEMLOCK=infinity), or set engine = \"auto\""
+    )
+}
+
+fn start_glommio<S: Service>(options: &Options, service: &S) -> io::Result<Engines> {
     let stop = Stop::default();
-    let (pool, threads) = Pool::start(io_threads)?;
+    let start = |shard: usize| {
+        let (service, stop, cpu) = (service.clone(), stop.clone(), options.pin.then_some(shard));
+        spawn(shard, move || glommio::run_shard(shard, cpu, service, stop))
+    };
+    let shards = (0..options.shards).map(start).collect::<io::Result<_>>()?;
+    tracing::info!("the glommio engine serves: io_uring is allowed");
+    Ok(Engines { name: "glommio", stop, shards, pool: None })
+}
+
+fn start_threads<S: Service>(options: &Options, service: &S) -> io::Result<Engines> {
+    let stop = Stop::default();
+    let (pool, threads) = Pool::start(options.io_threads)?;
     let start = |shard: usize| {
         let (pool, service, stop) = (pool.clone(), service.clone(), stop.clone());
-        std::thread::Builder::new().name(format!("shard-{shard}")).spawn(move || {
-            if let Err(error) = run_shard(shard, pool, service, stop) {
-                tracing::error!(%error, shard, "shard could not start");
-            }
-        })
+        spawn(shard, move || threads::run_shard(shard, pool, service, stop))
     };
-    let shards = (0..shards).map(start).collect::<io::Result<_>>()?;
-    tracing::info!(engine = "threads", io_threads, "engine started");
+    let shards = (0..options.shards).map(start).collect::<io::Result<_>>()?;
     Ok(Engines { name: "threads", stop, shards, pool: Some(PoolHandle { pool, threads }) })
+}
+
+fn spawn(shard: usize, run: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("shard-{shard}")).spawn(move || {
+        if let Err(error) = run() {
+            tracing::error!(%error, shard, "shard could not start");
+        }
+    })
 }
 
 impl Engines {

@@ -106,3 +106,60 @@ pub fn will_need(file: &impl super::File, offset: u64, len: u64) {
     // SAFETY: a call without pointers on a descriptor that `file` keeps open. It is only a hint: no result matters.
     let _hint = unsafe { libc::posix_fadvise(file.raw_fd(), offset, len, libc::POSIX_FADV_WILLNEED) };
 }
+
+/// Sends what the socket takes at once.
+pub fn send_now(socket: RawFd, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    // SAFETY: an all-zero message header is valid: no name, no control data.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = parts.as_ptr().cast_mut().cast();
+    message.msg_iovlen = parts.len();
+    // SAFETY: the header points to `parts`, which stay borrowed; `IoSlice` has the layout of `iovec`.
+    let sent = unsafe { libc::sendmsg(socket, &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+    usize::try_from(sent).map_err(|_negative| io::Error::last_os_error())
+}
+
+/// The first part that is not sent yet, from its first byte that is not.
+pub fn first_after<'a>(parts: &'a [IoSlice<'_>], mut sent: usize) -> &'a [u8] {
+    for part in parts {
+        if sent < part.len() {
+            return &part[sent..];
+        }
+        sent -= part.len();
+    }
+    &[]
+}
+
+/// Writes a few bytes through the page cache.
+pub fn write_all_now(file: RawFd, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let at = i64::try_from(offset).map_err(io::Error::other)?;
+        // SAFETY: the kernel reads `bytes`, which stay borrowed.
+        let written = unsafe { libc::pwrite(file, bytes.as_ptr().cast(), bytes.len(), at) };
+        match usize::try_from(written) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                bytes = &bytes[written..];
+                offset += written as u64;
+            }
+            Err(_negative) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the kernel and the container allow io_uring.
+pub fn probe_io_uring() -> io::Result<()> {
+    let mut params = [0u8; 120];
+    // SAFETY: the kernel fills at most the 120 bytes of `struct io_uring_params`.
+    let descriptor = unsafe { libc::syscall(libc::SYS_io_uring_setup, 2, params.as_mut_ptr()) };
+    let Ok(descriptor) = RawFd::try_from(descriptor) else { return Err(io::Error::other("no descriptor")) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    nix::unistd::close(descriptor).map_err(io::Error::from)
+}
