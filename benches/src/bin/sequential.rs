@@ -32,25 +32,25 @@ fn main() -> Result<()> {
     let rounds = words.next().map_or(Ok(5), |word| word.parse::<usize>())?;
     println!("# {} GiB, {rounds} rounds, {} CPUs", bytes >> 30, std::thread::available_parallelism()?);
     println!("{:<46} {:>24} {:>26}", "", "MiB/s min/median/max", "CPU-s per GiB, both ends");
-    for (name, replication) in [("write, 1 replica", 1), ("write, 3 replicas", 3)] {
-        let cluster =
-            Cluster::start(&Options { datanodes: 3, datanode_toml: String::new(), ..Options::default() });
+    for (engine, replication) in [("glommio", 1), ("glommio", 3), ("threads", 1), ("threads", 3)] {
+        let options = Options { datanodes: 3, engine, datanode_toml: String::new(), ..Options::default() };
+        let cluster = Cluster::start(&options);
         let client = cluster.client();
         let mut writes = Vec::new();
         for round in 0..rounds {
             writes.push(write(&cluster, &client, &format!("/f{round}"), bytes, replication)?);
         }
-        print(name, &writes, bytes);
+        print(&format!("{engine}: write, {replication} replica(s)"), &writes, bytes);
         if replication == 1 {
             let mut reads = Vec::new();
             for _ in 0..rounds {
                 drop_caches();
                 reads.push(read(&cluster, &client, "/f0", bytes)?);
             }
-            print("read, cold (as far as caches can be dropped)", &reads, bytes);
+            print(&format!("{engine}: read, caches dropped before"), &reads, bytes);
             let warm =
                 (0..rounds).map(|_| read(&cluster, &client, "/f0", bytes)).collect::<Result<Vec<_>>>()?;
-            print("read, from the page cache", &warm, bytes);
+            print(&format!("{engine}: read, from the page cache"), &warm, bytes);
         }
     }
     let dir = tempfile::tempdir()?;
