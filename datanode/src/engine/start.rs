@@ -4,8 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use super::threads::Pool;
-use super::{Service, Stop, glommio, threads};
+use super::glommio::{probe, run_shard as run_on_glommio};
+use super::threads::{Pool, run_shard as run_on_threads};
+use super::{Service, Stop};
 use crate::config::EngineChoice;
 
 /// How shards are started.
@@ -48,7 +49,7 @@ impl std::fmt::Debug for PoolHandle {
 pub fn start<S: Service>(options: &Options, service: &S) -> io::Result<Engines> {
     let probed = match options.choice {
         EngineChoice::Threads => Err(io::Error::other("it is configured so")),
-        EngineChoice::Glommio | EngineChoice::Auto => glommio::probe(),
+        EngineChoice::Glommio | EngineChoice::Auto => probe(),
     };
     match (probed, options.choice) {
         (Ok(()), _) => start_glommio(options, service),
@@ -73,7 +74,7 @@ fn start_glommio<S: Service>(options: &Options, service: &S) -> io::Result<Engin
     let stop = Stop::default();
     let start = |shard: usize| {
         let (service, stop, cpu) = (service.clone(), stop.clone(), options.pin.then_some(shard));
-        spawn(shard, move || glommio::run_shard(shard, cpu, service, stop))
+        spawn(shard, move || run_on_glommio(shard, cpu, service, stop))
     };
     let shards = (0..options.shards).map(start).collect::<io::Result<_>>()?;
     tracing::info!("the glommio engine serves: io_uring is allowed");
@@ -85,7 +86,7 @@ fn start_threads<S: Service>(options: &Options, service: &S) -> io::Result<Engin
     let (pool, threads) = Pool::start(options.io_threads)?;
     let start = |shard: usize| {
         let (pool, service, stop) = (pool.clone(), service.clone(), stop.clone());
-        spawn(shard, move || threads::run_shard(shard, pool, service, stop))
+        spawn(shard, move || run_on_threads(shard, pool, service, stop))
     };
     let shards = (0..options.shards).map(start).collect::<io::Result<_>>()?;
     Ok(Engines { name: "threads", stop, shards, pool: Some(PoolHandle { pool, threads }) })
