@@ -10,6 +10,7 @@ use indicatif::HumanBytes;
 use ringfs_proto::meta::admin::DatanodeState;
 use ringfs_sdk::Client;
 
+use crate::output::outln;
 use crate::{config_file, up};
 
 const HTTP_DEADLINE: Duration = Duration::from_secs(10);
@@ -93,33 +94,33 @@ fn report(fs: Option<&str>, json: bool) -> Result<(), String> {
             "applied_index": stats.applied.0, "namespace_bytes": stats.namespace_bytes,
             "datanodes": datanodes.iter().map(node).collect::<Vec<_>>(),
         });
-        println!("{value:#}");
+        outln!("{value:#}");
         return Ok(());
     }
-    println!("Cluster {}", stats.cluster);
+    outln!("Cluster {}", stats.cluster);
     match stats.safe_mode.as_str() {
-        "" => println!("  changes are accepted"),
-        reason => println!("  SAFE MODE, changes are refused: {reason}"),
+        "" => outln!("  changes are accepted"),
+        reason => outln!("  SAFE MODE, changes are refused: {reason}"),
     }
     let share = if stats.capacity_bytes == 0 {
         0.0
     } else {
         stats.used_bytes as f64 * 100.0 / stats.capacity_bytes as f64
     };
-    println!(
+    outln!(
         "  room         {} of {} used ({share:.1} %), {} can be written",
         HumanBytes(stats.used_bytes),
         HumanBytes(stats.capacity_bytes),
         HumanBytes(stats.remaining_bytes)
     );
-    println!(
+    outln!(
         "  namespace    {} files, {} directories, {} open; {} of memory",
         stats.files,
         stats.directories,
         stats.open_files,
         HumanBytes(stats.namespace_bytes)
     );
-    println!(
+    outln!(
         "  blocks       {}: {} under-replicated, {} missing, {} corrupt; {} replicas to delete",
         stats.blocks,
         stats.under_replicated_blocks,
@@ -127,12 +128,14 @@ fn report(fs: Option<&str>, json: bool) -> Result<(), String> {
         stats.corrupt_blocks,
         stats.pending_deletion_blocks
     );
-    println!(
+    outln!(
         "\nDatanodes: {} live, {} silent, {} lost",
-        stats.datanodes_live, stats.datanodes_stale, stats.datanodes_dead
+        stats.datanodes_live,
+        stats.datanodes_stale,
+        stats.datanodes_dead
     );
     for node in &datanodes {
-        println!(
+        outln!(
             "  {:<22} {:<6} heard {:>5.1} s ago, {} blocks, release {}",
             format!("{}:{}", node.host, node.port),
             state_name(node.state),
@@ -142,7 +145,7 @@ fn report(fs: Option<&str>, json: bool) -> Result<(), String> {
         );
         for volume in &node.volumes {
             let failed = if volume.is_failed { "  FAILED" } else { "" };
-            println!(
+            outln!(
                 "    {}: {} used, {} can be written{failed}",
                 volume.path,
                 HumanBytes(volume.used_bytes),
@@ -181,7 +184,7 @@ fn metrics(address: &str) -> Result<(), String> {
     let answer = fetch().map_err(|error| format!("metrics of {address}: {error}"))?;
     match answer.split_once("\r\n\r\n") {
         Some((head, body)) if head.starts_with("HTTP/1.1 200") => {
-            print!("{body}");
+            crate::output::print(format_args!("{body}"));
             Ok(())
         }
         _ => Err(format!("metrics of {address}: {}", answer.lines().next().unwrap_or("no answer"))),
@@ -199,7 +202,7 @@ fn join_file(config: &std::path::Path, namenode: &str, output: &std::path::Path)
         ringfs_namenode::directory::read_cluster_file(directory).map_err(|error| error.to_string())?;
     cluster.namenode = Some(namenode.to_owned());
     up::write_secret(output, &cluster.render()).map_err(|error| error.to_string())?;
-    println!(
+    outln!(
         "wrote {}: it holds the cluster's key, so move it to the datanode's host by a safe way",
         output.display()
     );

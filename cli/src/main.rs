@@ -4,6 +4,7 @@ mod admin;
 mod config_file;
 mod fs;
 mod logging;
+mod output;
 mod ready;
 mod servers;
 mod up;

@@ -32,66 +32,96 @@ pub fn format_namenode(config: &Path) -> ExitCode {
     }
 }
 
+/// A server of either role, once it runs.
+trait Running {
+    fn address(&self) -> SocketAddr;
+    fn observed(&self) -> Arc<dyn Observed>;
+    fn memory_limit_bytes(&self) -> u64;
+    fn failed(&self) -> Option<String>;
+    fn stop(self);
+}
+
+macro_rules! running {
+    ($($server:ty),*) => {$(
+        impl Running for $server {
+            fn address(&self) -> SocketAddr {
+                self.address()
+            }
+
+            fn observed(&self) -> Arc<dyn Observed> {
+                self.observed()
+            }
+
+            fn memory_limit_bytes(&self) -> u64 {
+                self.memory_limit_bytes()
+            }
+
+            fn failed(&self) -> Option<String> {
+                self.failed()
+            }
+
+            fn stop(self) {
+                self.stop();
+            }
+        }
+    )*};
+}
+
+running!(ringfs_namenode::Server, ringfs_datanode::Server);
+
 /// Runs a namenode until a signal.
 pub fn run_namenode(config: &Path, child: &ChildOptions) -> ExitCode {
-    if let Err(error) = bind_to_parent(child) {
-        return refuse(EXIT_REFUSED, &error);
-    }
     let config: ringfs_namenode::Config = match config_file::read(config) {
         Ok(config) => config,
         Err(error) => return refuse(EXIT_CONFIG, &error),
     };
-    let stop = catch_signals();
-    let server = match ringfs_namenode::start(&config) {
-        Ok(server) => server,
-        Err(error) => return refuse(EXIT_REFUSED, &error),
-    };
-    let http_address = SocketAddr::new(config.bind, config.http_port);
-    let http = match show("namenode", http_address, server.observed()) {
-        Ok(http) => http,
-        Err(error) => return refuse(EXIT_REFUSED, &error),
-    };
-    if let Err(error) =
-        say_ready(child.ready_file.as_deref(), server.address(), &http, server.memory_limit_bytes())
-    {
-        return refuse(EXIT_REFUSED, &error);
-    }
-    let failure = wait(&stop, || server.failed());
-    server.stop();
-    end(http, failure)
+    let http = SocketAddr::new(config.bind, config.http_port);
+    run("namenode", http, child, || Ok(ringfs_namenode::start(&config)?))
 }
 
 /// Runs a datanode until a signal.
 pub fn run_datanode(config: &Path, child: &ChildOptions) -> ExitCode {
-    if let Err(error) = bind_to_parent(child) {
-        return refuse(EXIT_REFUSED, &error);
-    }
     let mut config: ringfs_datanode::Config = match config_file::read(config) {
         Ok(config) => config,
         Err(error) => return refuse(EXIT_CONFIG, &error),
     };
-    let stop = catch_signals();
     // The namenode is told the HTTP port at registration: a free one is chosen before.
     if config.http_port == 0 {
         config.http_port = free_port(config.bind).unwrap_or(0);
     }
-    let server = match ringfs_datanode::start(&config) {
-        Ok(server) => server,
-        Err(error) => return refuse(EXIT_REFUSED, &error),
+    let http = SocketAddr::new(config.bind, config.http_port);
+    run("datanode", http, child, || Ok(ringfs_datanode::start(&config)?))
+}
+
+fn run<S: Running>(
+    role: &'static str,
+    http: SocketAddr,
+    child: &ChildOptions,
+    start: impl FnOnce() -> Result<S, Box<dyn std::error::Error>>,
+) -> ExitCode {
+    let stop = catch_signals();
+    let begin = || -> Result<(S, HttpServer), Box<dyn std::error::Error>> {
+        bind_to_parent(child)?;
+        let server = start()?;
+        let http = ringfs_http::serve(http, role, server.observed())?;
+        tracing::info!(address = %http.address(), "HTTP listens");
+        say_ready(child.ready_file.as_deref(), server.address(), &http, server.memory_limit_bytes())?;
+        Ok((server, http))
     };
-    let http_address = SocketAddr::new(config.bind, config.http_port);
-    let http = match show("datanode", http_address, server.observed()) {
-        Ok(http) => http,
-        Err(error) => return refuse(EXIT_REFUSED, &error),
+    let (server, http) = match begin() {
+        Ok(begun) => begun,
+        Err(error) => return refuse(EXIT_REFUSED, &*error),
     };
-    if let Err(error) =
-        say_ready(child.ready_file.as_deref(), server.address(), &http, server.memory_limit_bytes())
-    {
-        return refuse(EXIT_REFUSED, &error);
-    }
     let failure = wait(&stop, || server.failed());
     server.stop();
-    end(http, failure)
+    http.stop();
+    match failure {
+        None => ExitCode::SUCCESS,
+        Some(failure) => {
+            eprintln!("ringfs: {failure}");
+            ExitCode::from(EXIT_REFUSED)
+        }
+    }
 }
 
 /// The reason is the last line on standard error.
@@ -107,16 +137,6 @@ fn refuse(code: u8, error: &dyn std::error::Error) -> ExitCode {
     }
     eprintln!("{text}");
     ExitCode::from(code)
-}
-
-fn show(
-    role: &'static str,
-    address: SocketAddr,
-    observed: Arc<dyn Observed>,
-) -> Result<HttpServer, ringfs_http::Error> {
-    let http = ringfs_http::serve(address, role, observed)?;
-    tracing::info!(address = %http.address(), "HTTP listens");
-    Ok(http)
 }
 
 fn say_ready(
@@ -139,17 +159,6 @@ fn wait(stop: &AtomicBool, failed: impl Fn() -> Option<String>) -> Option<String
     }
     tracing::info!("stopping");
     None
-}
-
-fn end(http: HttpServer, failure: Option<String>) -> ExitCode {
-    http.stop();
-    match failure {
-        None => ExitCode::SUCCESS,
-        Some(failure) => {
-            eprintln!("ringfs: {failure}");
-            ExitCode::from(EXIT_REFUSED)
-        }
-    }
 }
 
 /// SIGTERM and SIGINT set the flag.

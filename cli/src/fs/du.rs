@@ -6,6 +6,7 @@ use super::args::Args;
 use super::path::Place;
 use super::text::size;
 use super::{Command, Failure, Shell};
+use crate::output::outln;
 
 pub const COMMAND: Command = Command {
     name: "du",
@@ -41,7 +42,7 @@ fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
     }
     let widths = [0, 1].map(|column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0));
     for [bytes, with_replicas, path] in &rows {
-        println!("{bytes:<0$}  {with_replicas:<1$}  {path}", widths[0], widths[1]);
+        outln!("{bytes:<0$}  {with_replicas:<1$}  {path}", widths[0], widths[1]);
     }
     result
 }

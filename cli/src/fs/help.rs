@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::{COMMANDS, EXIT_USAGE, find};
+use crate::output::outln;
 
 /// Every command in a line.
 pub fn overview() -> String {
@@ -20,7 +21,7 @@ pub fn overview() -> String {
 /// Shows the usage, or the help, of the named commands or of all.
 pub fn show(names: &[String], is_long: bool) -> ExitCode {
     if names.is_empty() {
-        print!("{}", overview());
+        crate::output::print(format_args!("{}", overview()));
         if is_long {
             COMMANDS.iter().for_each(|command| print_one(command, true));
         }
@@ -42,11 +43,11 @@ pub fn show(names: &[String], is_long: bool) -> ExitCode {
 
 fn print_one(command: &super::Command, is_long: bool) {
     if !is_long {
-        println!("Usage: ringfs fs [generic options] -{}", command.usage);
+        outln!("Usage: ringfs fs [generic options] -{}", command.usage);
         return;
     }
-    println!("\n-{} :", command.usage);
+    outln!("\n-{} :", command.usage);
     for line in command.help.lines() {
-        println!("  {line}");
+        outln!("  {line}");
     }
 }

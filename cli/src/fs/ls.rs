@@ -6,6 +6,7 @@ use super::args::Args;
 use super::path::Place;
 use super::text::{local_minute, permissions, size};
 use super::{Command, Failure, Shell};
+use crate::output::outln;
 
 pub const COMMAND: Command = Command {
     name: "ls",
@@ -42,7 +43,7 @@ fn list_directory(place: &Place, args: &Args) -> Result<(), Failure> {
     }
     sort(&mut entries, args);
     if !args.has("R") && !args.has("C") && !entries.is_empty() {
-        println!("Found {} items", entries.len());
+        outln!("Found {} items", entries.len());
     }
     if !args.has("R") {
         print(&entries, args);
@@ -72,7 +73,7 @@ fn sort(entries: &mut [(Place, FileStatus)], args: &Args) {
 /// Columns as wide as their widest entry (HDFS: `Ls.adjustColumnWidths`).
 fn print(entries: &[(Place, FileStatus)], args: &Args) {
     if args.has("C") {
-        entries.iter().for_each(|(place, _)| println!("{}", place.shown));
+        entries.iter().for_each(|(place, _)| outln!("{}", place.shown));
         return;
     }
     let is_human = args.has("h");
@@ -88,7 +89,7 @@ fn print(entries: &[(Place, FileStatus)], args: &Args) {
     let owner_width = width(0, &|status| status.owner.clone());
     let group_width = width(0, &|status| status.group.clone());
     for (place, status) in entries {
-        println!(
+        outln!(
             "{} {:>replication_width$} {:<owner_width$} {:<group_width$} {:>length_width$} {} {}",
             permissions(status),
             replication(status),

@@ -4,6 +4,7 @@ use ringfs_sdk::FileKind;
 
 use super::args::Args;
 use super::{Command, Failure, Shell};
+use crate::output::outln;
 
 pub const COMMAND: Command = Command {
     name: "rm",
@@ -28,7 +29,7 @@ fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
             Some(_) => {}
         }
         if place.client.delete(&place.path, is_recursive).map_err(|error| place.failure(&error))? {
-            println!("Deleted {}", place.shown);
+            outln!("Deleted {}", place.shown);
             Ok(())
         } else {
             Err(place.failed("Input/output error"))

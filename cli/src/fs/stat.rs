@@ -6,6 +6,7 @@ use super::args::Args;
 use super::path::Place;
 use super::text::{permissions, utc_second};
 use super::{Command, Failure, Shell};
+use crate::output::outln;
 
 pub const COMMAND: Command = Command {
     name: "stat",
@@ -25,7 +26,7 @@ fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
         _ => ("%y", &args.operands[..]),
     };
     shell.for_each(COMMAND.name, paths, |place| {
-        println!("{}", render(format, place, &place.stat()?));
+        outln!("{}", render(format, place, &place.stat()?));
         Ok(())
     })
 }

@@ -1,0 +1,29 @@
+//! Standard output of the tools: whoever reads it may have enough before the end (`ringfs fs -ls -R / | head`).
+
+use std::fmt::Arguments;
+use std::io::{ErrorKind, Write};
+
+/// What a shell reports for a program that SIGPIPE has ended.
+const EXIT_PIPE: i32 = 141;
+
+/// Prints; ends the process quietly when nobody reads any more.
+pub fn print(text: Arguments<'_>) {
+    let Err(error) = std::io::stdout().lock().write_fmt(text) else { return };
+    if error.kind() == ErrorKind::BrokenPipe {
+        std::process::exit(EXIT_PIPE);
+    }
+    eprintln!("ringfs: write to standard output: {error}");
+    std::process::exit(1);
+}
+
+/// Prints a line; ends the process quietly when nobody reads any more.
+pub fn print_line(text: Arguments<'_>) {
+    print(format_args!("{text}\n"));
+}
+
+/// Prints a line, as `println!` does, for readers that may go away.
+macro_rules! outln {
+    ($($text:tt)*) => { $crate::output::print_line(format_args!($($text)*)) };
+}
+
+pub(crate) use outln;
