@@ -125,7 +125,7 @@ pub enum FrameError {
 }
 
 impl Header {
-    /// The header of a request, with lengths and checksum still to be set by [`seal`].
+    /// The header of a request, with lengths and checksum still to be set by [`append`].
     pub fn request(op: Op, call: CallId) -> Self {
         Self {
             flags: 0,

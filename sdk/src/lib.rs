@@ -57,3 +57,8 @@ pub use ringfs_proto::meta::namespace::{
     NodeV1 as Node,
 };
 pub use write::Writer;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -73,11 +73,12 @@ impl Resolver {
 }
 
 impl Place {
-    /// The entry `name` of this directory.
+    /// The entry `name` of this directory; entries of `.` are shown without it, as in Hadoop.
     pub fn child(&self, name: &str) -> Self {
         let join =
             |base: &str| if base.ends_with('/') { format!("{base}{name}") } else { format!("{base}/{name}") };
-        Self { client: self.client.clone(), shown: join(&self.shown), path: join(&self.path) }
+        let shown = if self.shown == "." { name.to_owned() } else { join(&self.shown) };
+        Self { client: self.client.clone(), shown, path: join(&self.path) }
     }
 
     /// The last name of the path; empty for the root.

@@ -8,12 +8,14 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use futures_lite::{AsyncRead, AsyncWrite};
+use futures_lite::{AsyncRead, AsyncWrite, FutureExt};
 use glommio::io::{BufferedFile, DmaBuffer, DmaFile, OpenOptions, ReadResult};
 use glommio::net::{TcpListener as GlommioListener, TcpStream};
 use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares, TaskQueueHandle};
@@ -131,15 +133,20 @@ impl Engine for Glommio {
 
     async fn open(&self, path: &Path, access: Access, create: Create) -> io::Result<RingFile> {
         let mut options = OpenOptions::new();
-        options
-            .read(true)
-            .write(access != Access::BufferedRead)
-            .create_new(create == Create::New)
-            .mode(0o600);
-        let inner = if access == Access::Direct {
-            Inner::Direct(Rc::new(options.dma_open(path).await.map_err(io::Error::from)?))
-        } else {
-            Inner::Buffered(options.buffered_open(path).await.map_err(io::Error::from)?)
+        options.read(true).write(access != Access::BufferedRead).mode(0o600);
+        let inner = match (access, create) {
+            (Access::Direct, Create::Existing) => Inner::Direct(open_direct(&options, path).await?),
+            (Access::Direct, Create::New) => {
+                let made = path.to_owned();
+                let empty = self.blocking(move || make_with_a_block(&made)).await?;
+                let file = open_direct(&options, path).await?;
+                empty.set_len(0)?;
+                Inner::Direct(file)
+            }
+            _ => {
+                options.create_new(create == Create::New);
+                Inner::Buffered(options.buffered_open(path).await.map_err(io::Error::from)?)
+            }
         };
         Ok(RingFile { inner, spare: self.spare.clone() })
     }
@@ -152,6 +159,23 @@ impl Engine for Glommio {
         // Its memory goes back to the shard's pool.
         drop(buffer);
     }
+}
+
+/// Opens for direct I/O. glommio unwraps a look at the path's file system: the file may be deleted just then.
+async fn open_direct(options: &OpenOptions, path: &Path) -> io::Result<Rc<DmaFile>> {
+    let opened = AssertUnwindSafe(options.dma_open(path)).catch_unwind().await;
+    let opened =
+        opened.map_err(|_panic| io::Error::new(io::ErrorKind::NotFound, "deleted while it was opened"))?;
+    opened.map(Rc::new).map_err(io::Error::from)
+}
+
+/// Makes a file whose first block is on the disk. At the first file of a device glommio tries whether it can be polled,
+/// by reading the beginning; of an empty file it would believe anything.
+fn make_with_a_block(path: &Path) -> io::Result<std::fs::File> {
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all_at(&[0; super::DIRECT_ALIGN], 0)?;
+    file.sync_data()?;
+    Ok(file)
 }
 
 /// Memory for direct writes, from the shard's pool.

@@ -13,6 +13,8 @@ pub mod glommio;
 mod start;
 pub mod stop;
 mod system;
+#[cfg(test)]
+mod tests;
 pub mod threads;
 
 use std::future::Future;

@@ -391,13 +391,15 @@ impl<E: Engine> Shard<E> {
     }
 
     async fn store_slot(&self, writing: &Writing<E>, slot: TailSlot) -> Result<(), WireError> {
-        let (node, created) = (self.node.clone(), writing.created.clone());
-        if slot.is_finalized {
-            return self.engine.blocking(move || node.store.finalize(&created, &slot)).await;
+        if slot.is_finalized || slot.synced_length > 0 {
+            let (node, created) = (self.node.clone(), writing.created.clone());
+            let store = move || match slot.is_finalized {
+                true => node.store.finalize(&created, &slot),
+                false => node.store.sync(&created, &slot),
+            };
+            return self.engine.blocking(store).await;
         }
-        if slot.synced_length > 0 {
-            return self.engine.blocking(move || node.store.sync(&created, &slot)).await;
-        }
+        let (node, created) = (&self.node, &writing.created);
         let bytes = slot.encode(created.replica.block, node.store.storage_of(&created.replica));
         let written = writing.head.write_small_at(&bytes, slot.offset()).await;
         written.map_err(|error| node.store.write_failed(&created.replica, &error))
