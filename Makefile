@@ -28,6 +28,7 @@ test-core: deps
 	@$(STEP) "build" $(CARGO) build --workspace --all-targets
 	@$(STEP) "clippy" $(CARGO) clippy --workspace --all-targets -- -D warnings
 	@$(STEP) "tests" $(CARGO) test --workspace
+	@$(STEP) "documentation" env RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
 # The tiers below get their content with the HDFS protocol and with the Python package.
 test-hdfs:

@@ -14,7 +14,7 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 
 use ringfs_proto::capability::ClusterKey;
-use ringfs_proto::ids::{CallId, ClusterId, LogIndex, SessionId};
+use ringfs_proto::ids::{BlockId, CallId, ClusterId, LogIndex, SessionId, Stamp};
 use ringfs_proto::{Code, WireError};
 
 use crate::blocks::{BlockMap, StorageIndex};
@@ -72,6 +72,8 @@ pub struct Core {
     full: VecDeque<BatchBuilder>,
     spare: Vec<BatchBuilder>,
     is_writing: bool,
+    /// The highest ids that were applied or are logged.
+    last_ids: (BlockId, Stamp),
     parked: Parked,
     answers: Vec<Answer>,
     effects: Vec<Effect>,
@@ -96,6 +98,7 @@ impl Core {
                 blocks.commit(view.slot, view.block);
             }
         }
+        let last_ids = (state.last_block(), state.last_stamp());
         let mut core = Self {
             state,
             blocks,
@@ -111,6 +114,7 @@ impl Core {
             full: VecDeque::new(),
             spare: Vec::new(),
             is_writing: false,
+            last_ids,
             parked: Parked::default(),
             answers: Vec::new(),
             effects: Vec::new(),

@@ -381,7 +381,7 @@ impl Datanodes {
     }
 
     /// The datanodes as people see them.
-    pub fn report(&self, now_ms: u64, blocks_of: impl Fn(StorageIndex) -> u64) -> Vec<DatanodeInfoV1> {
+    pub fn report(&self, now_ms: u64) -> Vec<DatanodeInfoV1> {
         let info = |node: &Datanode| DatanodeInfoV1 {
             datanode: node.id,
             host: node.host.clone(),
@@ -395,7 +395,11 @@ impl Datanodes {
                 .iter()
                 .map(|storage| self.storages[*storage as usize].status.clone())
                 .collect(),
-            blocks: node.storages.iter().map(|storage| blocks_of(*storage)).sum(),
+            blocks: node
+                .storages
+                .iter()
+                .map(|storage| self.storages[*storage as usize].status.replicas)
+                .sum(),
         };
         self.nodes.iter().map(info).collect()
     }

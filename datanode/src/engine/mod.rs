@@ -31,7 +31,7 @@ use system::{
     first_after, keep_alive, probe_io_uring, read_full, read_resident, send_file_once, send_from, send_now,
     write_all_now,
 };
-pub(crate) use system::{is_resident, will_need};
+pub(crate) use system::{is_resident, no_read_ahead, will_need};
 
 /// Alignment of addresses, offsets and lengths of direct I/O, in bytes.
 pub const DIRECT_ALIGN: usize = 4096;

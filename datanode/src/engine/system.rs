@@ -163,3 +163,9 @@ pub fn probe_io_uring() -> io::Result<()> {
     }
     nix::unistd::close(descriptor).map_err(io::Error::from)
 }
+
+/// Tells the kernel to read no more of a file than is asked for.
+pub fn no_read_ahead(file: &impl super::File) {
+    // SAFETY: as above.
+    let _hint = unsafe { libc::posix_fadvise(file.raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
+}

@@ -11,6 +11,7 @@ use ringfs_proto::ids::{ClusterId, LogIndex};
 use ringfs_proto::limits::READ_RANGES_MAX;
 use ringfs_proto::meta::admin::PingV1;
 use ringfs_proto::meta::data::{ReplicaInfoReplyV1, ReplicaInfoRequestV1, WillNeedRequestV1};
+use ringfs_proto::meta::membership::ReplicaState;
 use ringfs_proto::meta::namespace::DoneV1;
 use ringfs_proto::ops::Op;
 use ringfs_proto::wire::Message;
@@ -185,6 +186,9 @@ impl<E: Engine> Shard<E> {
         for range in &request.ranges {
             self.check(&range.capability, Mode::Read, range.block, range.stamp)?;
             let file = self.files.get(&self.engine, &self.node, range.block, false).await?;
+            if file.replica.state() != ReplicaState::Finalized {
+                continue;
+            }
             let offset = file.layout.data_offset().saturating_add(range.offset);
             crate::engine::will_need(&file.buffered, offset, range.length);
         }

@@ -66,6 +66,10 @@ impl<E: Engine> OpenFiles<E> {
         let path = node.store.path_of(&replica);
         let failed = |error: std::io::Error| WireError::new(Code::Io, format!("open block {block}: {error}"));
         let buffered = engine.open(&path, Access::BufferedRead, Create::Existing).await.map_err(failed)?;
+        if is_open {
+            // Reading ahead from the checksums would bring data into the page cache that is written around it.
+            crate::engine::no_read_ahead(&buffered);
+        }
         let head = buffered.read_at(0, HEAD_BYTES).await.map_err(failed)?;
         let header = Header::decode(head.as_ref()).map_err(|error| {
             node.store.mark_corrupt(&replica);
@@ -92,7 +96,8 @@ impl<E: Engine> OpenFiles<E> {
     fn cached(&self, block: BlockId, is_open: bool) -> Option<Rc<OpenFile<E>>> {
         let mut inner = self.inner.borrow_mut();
         let file = inner.files.get(&block)?;
-        let is_usable = !file.replica.is_gone() && (!is_open || !file.is_direct || file.direct.is_some());
+        // Opened for one of the two, a file is opened again for the other.
+        let is_usable = !file.replica.is_gone() && (!file.is_direct || is_open == file.direct.is_some());
         if is_usable {
             return Some(file.clone());
         }

@@ -190,11 +190,11 @@ impl<E: Engine> Shard<E> {
             connection.frames.watch().set_busy(false);
             self.metrics.sendfile_bytes.add(len as u64);
         } else {
-            will_need(
-                &file.buffered,
-                offset + len as u64,
-                READ_AHEAD_BYTES.min(plan.until - part.offset - len as u64),
-            );
+            // Data of an open replica is written around the page cache: nothing may bring it in.
+            if plan.open.is_none() {
+                let rest = plan.until - part.offset - len as u64;
+                will_need(&file.buffered, offset + len as u64, READ_AHEAD_BYTES.min(rest));
+            }
             let (data, skip) = match self.data(plan, offset, len).await {
                 Ok(data) => data,
                 Err(error) => return self.fail_range(connection, header, part.range, !more, &error).await,

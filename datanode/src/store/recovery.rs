@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use ringfs_proto::ids::BlockId;
 use ringfs_proto::meta::membership::ReplicaState;
 use ringfs_proto::meta::namespace::BlockRefV1;
@@ -148,7 +149,10 @@ fn reopen(volume: &Volume, block: BlockId) -> io::Result<Option<Found>> {
         }));
     };
     let state = if slot.is_finalized { ReplicaState::Finalized } else { ReplicaState::WaitingForRecovery };
-    let (length, tail_crc) = verified_prefix(&File::open(&path)?, &header.layout, &slot)?;
+    let file = File::open(&path)?;
+    let (length, tail_crc) = verified_prefix(&file, &header.layout, &slot)?;
+    // What is written around the page cache must not stay in it. Only a hint: readers ask for direct reads anyway.
+    let _hint = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     let is_corrupt = length < slot.synced_length || (slot.is_finalized && length < slot.length);
     if length < slot.length {
         tracing::warn!(path = %path.display(), claimed = slot.length, length, synced = slot.synced_length, "open replica is cut to what can be verified");

@@ -206,13 +206,10 @@ impl Core {
     }
 
     /// The next ids: above all that were applied or are logged.
-    fn next_block(&self) -> (BlockId, Stamp) {
-        let logged = self.pending.iter().rev().find_map(|pending| match &pending.record.change {
-            ChangeV1::AddBlock(change) => Some((change.block, change.stamp)),
-            _ => None,
-        });
-        let (block, stamp) = logged.unwrap_or((self.state.last_block(), self.state.last_stamp()));
-        (BlockId(block.0 + 1), Stamp(stamp.0 + 1))
+    fn next_block(&mut self) -> (BlockId, Stamp) {
+        let (block, stamp) = self.last_ids;
+        self.last_ids = (BlockId(block.0 + 1), Stamp(stamp.0 + 1));
+        self.last_ids
     }
 
     fn log(&mut self, call: Call, change: ChangeV1, promise: Promise, now: Now) {

@@ -32,9 +32,7 @@ impl Core {
             }
             Request::FsStats(_) => Ok(Reply::FsStats(self.fs_stats())),
             Request::DatanodeReport(_) => {
-                let blocks = &self.blocks;
-                let datanodes =
-                    self.nodes.report(now.mono_ms, |storage| blocks.slots_of(storage).len() as u64);
+                let datanodes = self.nodes.report(now.mono_ms);
                 Ok(Reply::DatanodeReport(DatanodeReportReplyV1 { datanodes }))
             }
             Request::ServerDefaults(_) => Ok(Reply::ServerDefaults(ServerDefaultsReplyV1 {

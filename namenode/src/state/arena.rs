@@ -2,7 +2,7 @@
 //!
 //! Grows by whole chunks, so that a large namespace never copies itself and wastes at most one chunk.
 
-/// Index of a record in an [`Arena`].
+/// Index of a record in an arena.
 pub type Slot = u32;
 
 /// No record.

@@ -1,7 +1,7 @@
 //! The write-ahead log: every change of the namespace, durable before it is applied.
 //!
 //! A directory holds segments (`wal-<first index>.log`, written with zeros ahead of use) and a small ring of marks.
-//! Records are appended in batches, each one synced write ([`format`] describes the bytes). A mark says up to which
+//! Records are appended in batches, each one synced write ([`mod@format`] describes the bytes). A mark says up to which
 //! record replies have left: damage at or below it stops the start; above it, a batch that was never finished is cut.
 //! One thread owns the files; `io_uring` is named in one module, plain writes in another.
 
