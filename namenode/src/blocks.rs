@@ -60,6 +60,12 @@ impl BlockMap {
         self.open.insert(slot, OpenBlock { pipeline, promised_bytes, replicas: BTreeMap::new() });
     }
 
+    /// An open block gets a pipeline, as the one it had was forgotten by a restart.
+    pub fn set_pipeline(&mut self, slot: Slot, pipeline: Vec<StorageIndex>, promised_bytes: u64) {
+        let open = self.open.entry(slot).or_default();
+        (open.pipeline, open.promised_bytes) = (pipeline, promised_bytes);
+    }
+
     /// A block has its length: replicas that match it count from now on.
     pub fn commit(&mut self, slot: Slot, block: BlockRefV1) {
         self.entries[slot as usize].is_committed = true;
@@ -67,6 +73,8 @@ impl BlockMap {
         for (storage, replica) in open.replicas {
             if is_good(&replica, block) {
                 self.insert(slot, storage);
+            } else if replica.state == ReplicaState::Finalized {
+                self.mark_corrupt(slot, storage);
             }
         }
     }
@@ -218,7 +226,7 @@ mod tests {
         assert_eq!(map.finalized(0, block(10)), 1);
         map.commit(0, block(10));
         assert_eq!(map.storages(0).collect::<Vec<_>>(), [1]);
-        assert_eq!(map.reported(), 1);
+        assert_eq!((map.reported(), map.corrupt_count()), (1, 1));
     }
 
     #[test]

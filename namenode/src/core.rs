@@ -44,7 +44,15 @@ struct Pending {
     record: RecordV1,
     waiters: Vec<Call>,
     /// Where an added block shall go: chosen before it was logged.
+    promise: Promise,
+}
+
+/// Room that was promised to a block.
+#[derive(Debug, Default)]
+struct Promise {
     pipeline: Vec<StorageIndex>,
+    /// On each storage.
+    bytes: u64,
 }
 
 /// The deciding part of a namenode.
@@ -147,9 +155,7 @@ impl Core {
     /// Time has passed: called several times a second.
     pub fn tick(&mut self, now: Now) {
         for storage in self.nodes.tick(now.mono_ms) {
-            for slot in self.blocks.slots_of(storage) {
-                self.blocks.forget(slot, storage);
-            }
+            self.forget_storage(storage);
         }
         for call in self.parked.expired(now.mono_ms) {
             let message = "the last block is not reported by enough datanodes yet";
@@ -196,6 +202,13 @@ impl Core {
     /// What is counted.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// No replica of a storage counts any more.
+    fn forget_storage(&mut self, storage: StorageIndex) {
+        for slot in self.blocks.slots_of(storage) {
+            self.blocks.forget(slot, storage);
+        }
     }
 
     fn answer(&mut self, call: Call, result: Result<Reply, WireError>) {

@@ -110,7 +110,8 @@ impl Datanodes {
         }
     }
 
-    /// A datanode with a proved key joins or comes back.
+    /// A datanode with a proved key joins or comes back. Returns its epoch, and the storages that it has no more or that
+    /// have failed.
     ///
     /// # Errors
     /// `DuplicateId` when another live process has its id, or one of its volumes belongs to another; `LimitExceeded`.
@@ -120,7 +121,7 @@ impl Datanodes {
         address: IpAddr,
         connection: u64,
         now_ms: u64,
-    ) -> Result<RegistrationEpoch, WireError> {
+    ) -> Result<(RegistrationEpoch, Vec<StorageIndex>), WireError> {
         let host = if request.host.is_empty() { address.to_string() } else { request.host.clone() };
         self.check_registration(request, &host)?;
         let index = match self.by_id.get(&request.datanode) {
@@ -129,14 +130,19 @@ impl Datanodes {
         };
         self.last_epoch += 1;
         let epoch = RegistrationEpoch(self.last_epoch);
-        let storages = request.volumes.iter().map(|volume| self.storage_for(index, volume)).collect();
+        let storages: Vec<StorageIndex> =
+            request.volumes.iter().map(|volume| self.storage_for(index, volume)).collect();
+        let is_gone = |storage: &StorageIndex| {
+            !storages.contains(storage) || self.storages[*storage as usize].status.is_failed
+        };
+        let gone = self.nodes[index].storages.iter().copied().filter(is_gone).collect();
         let node = &mut self.nodes[index];
         node.host = host;
         (node.port, node.http_port, node.pid) = (request.port, request.http_port, request.pid);
         node.software.clone_from(&request.software);
         (node.epoch, node.connection, node.heard_ms) = (epoch, Some(connection), now_ms);
         (node.state, node.storages, node.promised_bytes) = (DatanodeState::Live, storages, 0);
-        Ok(epoch)
+        Ok((epoch, gone))
     }
 
     fn check_registration(&self, request: &RegisterRequestV1, host: &str) -> Result<(), WireError> {
@@ -209,6 +215,10 @@ impl Datanodes {
             StorageIndex::try_from(self.storages.len() - 1).unwrap_or(StorageIndex::MAX - 1)
         });
         let storage = &mut self.storages[index as usize];
+        if storage.datanode != datanode {
+            // It moved: what becomes of its former datanode is no matter of this volume any more.
+            self.nodes[storage.datanode].storages.retain(|other| *other != index);
+        }
         (storage.datanode, storage.reporting, storage.is_reported) = (datanode, None, false);
         // The full report that follows begins the order of its reports anew.
         storage.sequence = ReportSequence(0);
@@ -233,6 +243,17 @@ impl Datanodes {
             ));
         }
         Err(WireError::new(Code::NotRegistered, "the datanode is not registered with this namenode"))
+    }
+
+    /// The storages of a datanode that its volumes say have failed, and that had not.
+    pub fn newly_failed(&self, index: usize, volumes: &[VolumeStatusV1]) -> Vec<StorageIndex> {
+        let failed = volumes.iter().filter(|volume| volume.is_failed);
+        let storages = failed.filter_map(|volume| self.storage_by_id.get(&volume.storage).copied());
+        let is_new = |storage: &StorageIndex| {
+            let storage = &self.storages[*storage as usize];
+            storage.datanode == index && !storage.status.is_failed
+        };
+        storages.filter(is_new).collect()
     }
 
     /// A datanode is alive; returns what it shall do. `invalidations` bounds the replicas to delete.
@@ -299,6 +320,8 @@ impl Datanodes {
             let silent_ms = now_ms.saturating_sub(node.heard_ms);
             if silent_ms >= self.patience.dead_ms && node.state != DatanodeState::Dead {
                 node.state = DatanodeState::Dead;
+                // Its replicas are forgotten: if it wakes up it must join again, with full reports.
+                node.connection = None;
                 tracing::warn!(datanode = %node.id, host = node.host, port = node.port, silent_ms, "datanode is taken as lost");
                 lost.extend(&node.storages);
             } else if silent_ms >= self.patience.stale_ms && node.state == DatanodeState::Live {

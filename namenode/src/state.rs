@@ -173,6 +173,11 @@ impl State {
         self.retry.get(session, call)
     }
 
+    /// Whether a session has said that it waits for no answer to this call any more.
+    pub fn is_answered(&self, session: SessionId, call: ringfs_proto::ids::CallId) -> bool {
+        self.retry.is_answered(session, call)
+    }
+
     /// Sessions whose retry results were forgotten to make room.
     pub fn retry_evictions(&self) -> u64 {
         self.retry.evicted()

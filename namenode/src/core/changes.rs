@@ -1,6 +1,6 @@
 //! Changes of the namespace: filtered, logged, applied, answered.
 
-use ringfs_proto::ids::{BlockId, LogIndex, Stamp, Term};
+use ringfs_proto::ids::{BlockId, LogIndex, SessionId, Stamp, Term};
 use ringfs_proto::limits::{
     BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, REPLICATION_MAX,
 };
@@ -11,8 +11,7 @@ use ringfs_proto::meta::namespace::{
 use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
 
-use super::{Core, Now, Pending};
-use crate::blocks::StorageIndex;
+use super::{Core, Now, Pending, Promise};
 use crate::calls::{Call, Reply, Request};
 use crate::datanodes::Placement;
 use crate::state::{Applied, Effect, Outcome};
@@ -26,7 +25,7 @@ const TERM: Term = Term(1);
 
 /// What becomes of a change before it is logged.
 enum Filtered {
-    Log(ChangeV1, Vec<StorageIndex>),
+    Log(ChangeV1, Promise),
     /// It waits for reports of this block.
     Park(BlockId),
 }
@@ -34,10 +33,26 @@ enum Filtered {
 impl Core {
     /// Takes a change: a retry is answered from the cache or joins the call in flight; the rest is filtered and logged.
     pub(super) fn change(&mut self, call: Call, now: Now) {
+        self.take_change(call, now, None);
+    }
+
+    /// Looks again at the calls that wait for a block. One of two copies of a call may be logged by now.
+    pub(super) fn wake_parked(&mut self, block: BlockId, now: Now) {
+        for (deadline_ms, call) in self.parked.wake(block) {
+            self.take_change(call, now, Some(deadline_ms));
+        }
+    }
+
+    fn take_change(&mut self, call: Call, now: Now, parked_until: Option<u64>) {
         let key = (call.caller.session, call.call);
         if let Some(outcome) = self.state.retry_result(key.0, key.1).cloned() {
             let result = self.reply_to(&call, &outcome, now);
             return self.answer(call, result);
+        }
+        if self.state.is_answered(key.0, key.1) {
+            // A copy that was stuck somewhere: to carry it out now would undo what came after it.
+            let message = format!("call {} of session {} was answered or given up before", key.1, key.0);
+            return self.answer(call, Err(WireError::new(Code::InvalidArgument, message)));
         }
         if let Some(index) = self.in_flight.get(&key) {
             let first = self.pending.front().map_or(*index, |pending| pending.record.index);
@@ -46,20 +61,13 @@ impl Core {
             }
             return;
         }
-        self.filter_and_log(call, now, None);
-    }
-
-    /// Looks again at the calls that wait for a block.
-    pub(super) fn wake_parked(&mut self, block: BlockId, now: Now) {
-        for (deadline_ms, call) in self.parked.wake(block) {
-            self.filter_and_log(call, now, Some(deadline_ms));
-        }
+        self.filter_and_log(call, now, parked_until);
     }
 
     fn filter_and_log(&mut self, call: Call, now: Now, parked_until: Option<u64>) {
         match (self.filter(&call), parked_until) {
             (Err(error), _) => self.answer(call, Err(error)),
-            (Ok(Filtered::Log(change, pipeline)), _) => self.log(call, change, pipeline, now),
+            (Ok(Filtered::Log(change, promise)), _) => self.log(call, change, promise, now),
             (Ok(Filtered::Park(block)), Some(deadline_ms)) => self.parked.put_back(block, deadline_ms, call),
             (Ok(Filtered::Park(block)), None) => {
                 if let Some(call) = self.parked.park(block, call, now.mono_ms) {
@@ -74,7 +82,7 @@ impl Core {
 
     /// Refuses what cannot succeed, and decides what depends on soft state.
     fn filter(&mut self, call: &Call) -> Result<Filtered, WireError> {
-        let log = |change| Ok(Filtered::Log(change, Vec::new()));
+        let log = |change| Ok(Filtered::Log(change, Promise::default()));
         match &call.request {
             Request::Mkdirs(request) => {
                 self.check_safe_mode(&format!("create directory {}", request.path))?;
@@ -147,7 +155,7 @@ impl Core {
             checksum: request.checksum,
             chunk_bytes: chunk,
         };
-        Ok(Filtered::Log(ChangeV1::Create(change), Vec::new()))
+        Ok(Filtered::Log(ChangeV1::Create(change), Promise::default()))
     }
 
     fn filter_add_block(&mut self, request: &AddBlockRequestV1, call: &Call) -> Result<Filtered, WireError> {
@@ -165,6 +173,7 @@ impl Core {
         };
         let pipeline = self.nodes.place(&placement);
         if pipeline.len() < usize::from(self.config.replication_min.min(file.replication)) {
+            self.nodes.release(&pipeline, file.block_size);
             let [live, stale, dead] = self.nodes.counts();
             let path = self.state.path_of_inode(request.inode).unwrap_or_default();
             let message = format!(
@@ -176,7 +185,7 @@ impl Core {
         }
         let (block, stamp) = self.next_block();
         let change = AddBlockV1 { inode: request.inode, previous: request.previous, block, stamp };
-        Ok(Filtered::Log(ChangeV1::AddBlock(change), pipeline))
+        Ok(Filtered::Log(ChangeV1::AddBlock(change), Promise { pipeline, bytes: file.block_size }))
     }
 
     fn filter_complete(&self, request: &CompleteRequestV1) -> Result<Filtered, WireError> {
@@ -185,7 +194,7 @@ impl Core {
             return Ok(Filtered::Park(block));
         }
         let change = CompleteV1 { inode: request.inode, last: request.last };
-        Ok(Filtered::Log(ChangeV1::Complete(change), Vec::new()))
+        Ok(Filtered::Log(ChangeV1::Complete(change), Promise::default()))
     }
 
     /// The block, if it is open and not yet finalized on enough datanodes as its writer says it is.
@@ -203,7 +212,7 @@ impl Core {
         self.last_ids
     }
 
-    fn log(&mut self, call: Call, change: ChangeV1, pipeline: Vec<StorageIndex>, now: Now) {
+    fn log(&mut self, call: Call, change: ChangeV1, promise: Promise, now: Now) {
         let last = self.pending.back().map(|pending| (pending.record.index, pending.record.time_ms));
         let (index, time_ms) = last.unwrap_or((self.state.applied(), self.state.time_ms()));
         let record = RecordV1 {
@@ -221,18 +230,24 @@ impl Core {
             self.full.push_back(core::mem::replace(&mut self.filling, empty));
         }
         self.filling.push(&record);
-        self.in_flight.insert((record.session, record.call), record.index);
-        self.pending.push_back(Pending { record, waiters: vec![call], pipeline });
+        if record.session != SessionId::default() {
+            self.in_flight.insert((record.session, record.call), record.index);
+        }
+        self.pending.push_back(Pending { record, waiters: vec![call], promise });
     }
 
     /// Applies a durable change and answers everyone who waits for it.
     pub(super) fn apply(&mut self, pending: Pending, now: Now) {
-        let Pending { record, waiters, pipeline } = pending;
+        let Pending { record, waiters, promise } = pending;
         self.in_flight.remove(&(record.session, record.call));
         let mut effects = core::mem::take(&mut self.effects);
         let outcome = self.state.apply(&record, &mut effects);
+        if !effects.iter().any(|effect| matches!(effect, Effect::BlockAdded(..))) {
+            // Refused, or the block that an earlier call has added.
+            self.nodes.release(&promise.pipeline, promise.bytes);
+        }
         for effect in effects.drain(..) {
-            self.take_effect(effect, &pipeline);
+            self.take_effect(effect, &promise);
         }
         self.effects = effects;
         for call in waiters {
@@ -241,11 +256,10 @@ impl Core {
         }
     }
 
-    fn take_effect(&mut self, effect: Effect, pipeline: &[StorageIndex]) {
+    fn take_effect(&mut self, effect: Effect, promise: &Promise) {
         match effect {
-            Effect::BlockAdded(slot, block) => {
-                let promised = self.state.block(block.block).map_or(0, |(_, file)| file.block_size);
-                self.blocks.add(slot, pipeline.to_vec(), promised);
+            Effect::BlockAdded(slot, _) => {
+                self.blocks.add(slot, promise.pipeline.clone(), promise.bytes);
             }
             Effect::BlockCommitted(slot, block) => {
                 self.release_room(slot);

@@ -47,7 +47,8 @@ impl Core {
             let message = format!("datanode {} does not have the cluster's key", request.datanode);
             return Err(WireError::new(Code::PermissionDenied, message));
         }
-        let epoch = self.nodes.register(request, caller.address, caller.connection, now.mono_ms)?;
+        let (epoch, gone) = self.nodes.register(request, caller.address, caller.connection, now.mono_ms)?;
+        gone.into_iter().for_each(|storage| self.forget_storage(storage));
         caller.is_datanode.store(true, Ordering::Relaxed);
         tracing::info!(datanode = %request.datanode, address = %caller.address, port = request.port, volumes = request.volumes.len(), %epoch, "datanode registered");
         Ok(RegisterReplyV1 {
@@ -68,6 +69,10 @@ impl Core {
         // A state that is older than the datanodes', or not yet compared with them, deletes nothing.
         let is_settled = now.mono_ms.saturating_sub(self.started_ms) >= self.config.invalidation_delay_ms;
         let may_invalidate = is_settled && matches!(self.safe_mode, SafeMode::Off | SafeMode::NoRoom);
+        for storage in self.nodes.newly_failed(index, &request.volumes) {
+            tracing::warn!(storage = %self.nodes.storage_mut(storage).id, "a volume has failed: its replicas do not count");
+            self.forget_storage(storage);
+        }
         let per_second = self.config.invalidations_per_second;
         let commands =
             self.nodes.heartbeat(index, request.volumes.clone(), now.mono_ms, per_second, may_invalidate);
@@ -150,8 +155,14 @@ impl Core {
     ) -> Result<Reporting, WireError> {
         let storage = self.nodes.storage_mut(storage);
         if page == 0 {
+            if sequence < storage.sequence {
+                // What changed since the snapshot is not known any more. Its datanode joins anew and takes another.
+                let message =
+                    format!("report {sequence} of storage {} is older than {}", storage.id, storage.sequence);
+                return Err(WireError::new(Code::InvalidArgument, message));
+            }
             // The snapshot contains every change up to its sequence.
-            storage.sequence = storage.sequence.max(sequence);
+            storage.sequence = sequence;
             return Ok(Reporting { sequence, next_page: 0, seen: BTreeSet::new(), changed: BTreeSet::new() });
         }
         let expected = storage
@@ -192,15 +203,19 @@ impl Core {
         if block.stamp < view.block.stamp {
             return self.nodes.invalidate(storage, block);
         }
+        if self.nodes.storage_mut(storage).status.is_failed {
+            return;
+        }
         if view.is_open {
             self.blocks.report_open(view.slot, storage, replica);
-        } else if replica.state == ReplicaState::Finalized {
-            if block == view.block {
-                self.blocks.insert(view.slot, storage);
-            } else {
-                tracing::warn!(block = %block.block, found = block.length, expected = view.block.length, "replica has a wrong length or stamp");
-                self.blocks.mark_corrupt(view.slot, storage);
-            }
+        } else if replica.state != ReplicaState::Finalized {
+            // Still being written, or cut by a loss of power after it had been reported.
+            self.blocks.forget(view.slot, storage);
+        } else if block == view.block {
+            self.blocks.insert(view.slot, storage);
+        } else {
+            tracing::warn!(block = %block.block, found = block.length, expected = view.block.length, "replica has a wrong length or stamp");
+            self.blocks.mark_corrupt(view.slot, storage);
         }
     }
 
@@ -211,8 +226,11 @@ impl Core {
     }
 
     fn corrupt(&mut self, storage: StorageIndex, block: BlockRefV1) {
-        if let Some((view, _)) = self.state.block(block.block).filter(|(view, _)| !view.is_open) {
-            tracing::warn!(block = %block.block, "a datanode reports a corrupt replica");
+        let Some((view, _)) = self.state.block(block.block) else { return };
+        tracing::warn!(block = %block.block, "a datanode reports a corrupt replica");
+        if view.is_open {
+            self.blocks.forget(view.slot, storage);
+        } else {
             self.blocks.mark_corrupt(view.slot, storage);
         }
     }

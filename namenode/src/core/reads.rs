@@ -82,11 +82,11 @@ impl Core {
     ) -> Option<LocatedBlockV1> {
         let (view, file) = self.state.block(block)?;
         let mut pipeline = self.blocks.open(view.slot).map(|open| open.pipeline.clone()).unwrap_or_default();
-        if pipeline.is_empty() {
+        if pipeline.is_empty() && view.is_open {
             let (replicas, writer) = (file.replication as usize, call.caller.address);
             pipeline =
                 self.nodes.place(&Placement { replicas, bytes: file.block_size, writer, excluded: &[] });
-            self.blocks.add(view.slot, pipeline.clone(), file.block_size);
+            self.blocks.set_pipeline(view.slot, pipeline.clone(), file.block_size);
         }
         let offset = self
             .state

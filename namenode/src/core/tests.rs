@@ -1,5 +1,13 @@
 //! The namenode's decisions, driven without I/O: time and durability are arguments.
 
+mod cluster;
+mod convergence;
+mod datanodes;
+mod invalidation;
+mod reports;
+mod retries;
+mod safe_mode;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ringfs_proto::ids::DatanodeId;
+use ringfs_proto::limits::PIPELINE_NODES_MAX;
 use ringfs_proto::meta::admin::DatanodeState;
 
 use super::Datanodes;
@@ -22,7 +23,7 @@ pub struct Placement<'a> {
 }
 
 impl Datanodes {
-    /// Chooses storages in the order of the pipeline: as many as wanted, or as many as there are.
+    /// Chooses storages in the order of the pipeline: as many as wanted, or as many as there are, or as a pipeline takes.
     pub fn place(&mut self, placement: &Placement<'_>) -> Vec<StorageIndex> {
         let mut candidates = self.candidates(placement);
         let mut chosen = Vec::new();
@@ -30,7 +31,8 @@ impl Datanodes {
         if let Some(at) = self.pick_local(&candidates, &writer) {
             chosen.push(candidates.swap_remove(at));
         }
-        while chosen.len() < placement.replicas && !candidates.is_empty() {
+        let wanted = placement.replicas.min(PIPELINE_NODES_MAX);
+        while chosen.len() < wanted && !candidates.is_empty() {
             let (first, second) = (self.next_random() as usize, self.next_random() as usize);
             let (first, second) = (first % candidates.len(), second % candidates.len());
             let at =

@@ -13,6 +13,7 @@ pub const SESSIONS_MAX: usize = 65_536;
 #[derive(Debug, Default)]
 struct Session {
     last_used: LogIndex,
+    lowest_unanswered: CallId,
     results: VecDeque<(CallId, Outcome)>,
 }
 
@@ -31,6 +32,11 @@ impl RetryCache {
         results.iter().rev().find(|(other, _)| *other == call).map(|(_, outcome)| outcome)
     }
 
+    /// Whether the session waits for no answer to this call any more.
+    pub fn is_answered(&self, session: SessionId, call: CallId) -> bool {
+        self.sessions.get(&session).is_some_and(|session| call < session.lowest_unanswered)
+    }
+
     /// Keeps a result and forgets those that the session has received.
     pub fn insert(
         &mut self,
@@ -47,7 +53,8 @@ impl RetryCache {
         self.by_use.remove(&entry.last_used);
         entry.last_used = index;
         self.by_use.insert(index, session);
-        entry.results.retain(|(other, _)| *other >= lowest);
+        entry.lowest_unanswered = entry.lowest_unanswered.max(lowest);
+        entry.results.retain(|(other, _)| *other >= entry.lowest_unanswered);
         if entry.results.len() == RETRY_RESULTS_MAX {
             entry.results.pop_front();
         }
@@ -85,6 +92,8 @@ mod tests {
         cache.insert(LogIndex(4), session, CallId(4), CallId(3), Ok(Applied::Done));
         assert_eq!(cache.get(session, CallId(2)), None);
         assert!(cache.get(session, CallId(3)).is_some());
+        assert!(cache.is_answered(session, CallId(2)));
+        assert!(!cache.is_answered(session, CallId(3)));
         assert_eq!(cache.get(SessionId([2; 16]), CallId(3)), None);
     }
 
