@@ -11,7 +11,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use ringfs_proto::capability::ClusterKey;
 use ringfs_proto::cluster_file::{ClusterFile, ClusterFileError};
@@ -22,6 +24,8 @@ const VERSION: u32 = 1;
 const CLUSTER_FILE: &str = "cluster.toml";
 const FORMAT_FILE: &str = "format.toml";
 const LOCK_FILE: &str = "lock";
+/// How long a lock that is held is asked for again.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a directory cannot be made or used.
 #[derive(Debug, thiserror::Error)]
@@ -131,8 +135,7 @@ impl Directory {
         let lock_path = path.join(LOCK_FILE);
         let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock_path);
         let file = file.map_err(io_error("open", &lock_path))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|_held| DirectoryError::Locked { path: path.to_owned() })?;
+        let lock = lock(file).map_err(|_held| DirectoryError::Locked { path: path.to_owned() })?;
         let format: Format = toml::from_str(&read(&format_path)?)
             .map_err(|error| parse_error(&format_path, error.message()))?;
         if format.version != VERSION {
@@ -166,6 +169,19 @@ pub fn read_cluster_file(directory: &Path) -> Result<ClusterFile, DirectoryError
 /// Makes the entries of a directory durable.
 pub(crate) fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// Takes a lock. A process that was killed holds its own for a moment longer, until its last thread is gone.
+fn lock(mut file: File) -> Result<Flock<File>, Errno> {
+    let begin = Instant::now();
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((_, errno)) if begin.elapsed() > LOCK_PATIENCE => return Err(errno),
+            Err((held, _)) => file = held,
+        }
+        std::thread::park_timeout(LOCK_PATIENCE / 40);
+    }
 }
 
 fn read(path: &Path) -> Result<String, DirectoryError> {

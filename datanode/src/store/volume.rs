@@ -12,7 +12,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use ringfs_proto::ids::{BlockId, ClusterId, StorageId};
 use ringfs_proto::meta::membership::VolumeStatusV1;
@@ -22,6 +24,8 @@ use crate::error::{StartError, io_error};
 
 const VERSION: u32 = 1;
 const IDENTITY: &str = "volume.toml";
+/// How long a lock that is held is asked for again.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,8 +69,7 @@ impl Volume {
             .mode(0o600)
             .open(path.join("lock"))
             .map_err(read_only)?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|_held| StartError::Locked { path: path.to_owned() })?;
+        let lock = lock(file).map_err(|_held| StartError::Locked { path: path.to_owned() })?;
         let id = read_identity(path, &identity_path, cluster)?;
         check_writable(path).map_err(read_only)?;
         Ok(Self {
@@ -192,6 +195,19 @@ fn read_identity(path: &Path, identity_path: &Path, cluster: ClusterId) -> Resul
         return Err(StartError::ForeignVolume { path: path.to_owned(), found, expected: cluster });
     }
     identity.storage.parse().map_err(|error| parse(format!("{error}")))
+}
+
+/// Takes a lock. A process that was killed holds its own for a moment longer, until its last thread is gone.
+fn lock(mut file: File) -> Result<Flock<File>, Errno> {
+    let begin = Instant::now();
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((_, errno)) if begin.elapsed() > LOCK_PATIENCE => return Err(errno),
+            Err((held, _)) => file = held,
+        }
+        std::thread::park_timeout(LOCK_PATIENCE / 40);
+    }
 }
 
 /// A volume that turns read-only is better found at the start than at the first block.
