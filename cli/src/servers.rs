@@ -102,6 +102,7 @@ fn run<S: Running>(
     let stop = catch_signals();
     let begin = || -> Result<(S, HttpServer), Box<dyn std::error::Error>> {
         bind_to_parent(child)?;
+        raise_descriptor_limit();
         let server = start()?;
         let http = ringfs_http::serve(http, role, server.observed())?;
         tracing::info!(address = %http.address(), "HTTP listens");
@@ -181,6 +182,19 @@ fn bind_to_parent(child: &ChildOptions) -> std::io::Result<()> {
         return Ok(());
     }
     Err(std::io::Error::other(format!("the parent process {parent} has ended")))
+}
+
+/// Connections and open blocks need descriptors: as many as the system allows this process.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+        Ok((soft, hard))
+    });
+    match raised {
+        Ok((soft, hard)) => tracing::info!(soft, hard, "limit of descriptors raised"),
+        Err(error) => tracing::warn!(%error, "limit of descriptors stays as it is"),
+    }
 }
 
 fn free_port(bind: std::net::IpAddr) -> Option<u16> {

@@ -114,6 +114,10 @@ fn malformed_bytes_close_the_connection_and_nothing_else() {
 
 #[test]
 fn half_frames_and_idle_connections_hold_little() {
+    // This process holds the other ends.
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("limits");
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("raised");
     let (mut cluster, _) = one_file();
     for role in ["namenode", "datanode"] {
         let server = if role == "namenode" { &mut cluster.namenode } else { &mut cluster.datanodes[0] };
