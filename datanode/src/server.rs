@@ -127,6 +127,8 @@ impl Observed for View {
 
     fn metrics(&self) -> Vec<Metric> {
         let mut all = metrics::collect(&self.0.metrics);
+        let help = "Calls that kept a shard waiting for more than a millisecond.";
+        all.push(Metric::counter("ringfs_datanode_blocked_calls_total", help, engine::blocked_calls()));
         let volumes = self.0.store.volumes();
         let rows: [VolumeRow; 4] = [
             ("ringfs_datanode_volume_capacity_bytes", "Bytes of the volume's file system.", |volume| {

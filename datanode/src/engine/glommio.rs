@@ -400,7 +400,7 @@ impl File for RingFile {
     }
 
     async fn write_small_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        super::write_all_now(self.raw_fd(), bytes, offset)
+        super::prompt(|| super::write_all_now(self.raw_fd(), bytes, offset))
     }
 
     async fn sync_data(&self) -> io::Result<()> {

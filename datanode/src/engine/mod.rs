@@ -26,10 +26,11 @@ use std::time::Duration;
 pub use start::{Engines, Options, start};
 pub use stop::Stop;
 pub(crate) use system::allocate;
+pub use system::blocked_calls;
 pub(crate) use system::shut_down;
 use system::{
-    first_after, keep_alive, probe_io_uring, read_full, read_resident, send_file_once, send_from, send_now,
-    write_all_now,
+    first_after, keep_alive, probe_io_uring, prompt, read_full, read_resident, send_file_once, send_from,
+    send_now, write_all_now,
 };
 pub(crate) use system::{is_resident, no_read_ahead, will_need};
 

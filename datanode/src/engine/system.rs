@@ -4,14 +4,35 @@ use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Shutdown, shutdown};
 
 /// Parts that one gathering send takes.
 const PARTS_MAX: usize = 8;
+/// A call that a shard makes itself and that takes longer has waited for something.
+const PROMPT: Duration = Duration::from_millis(1);
 /// `cachestat(2)`, Linux 6.5: not in libc yet.
 const SYS_CACHESTAT: libc::c_long = 451;
+
+/// Calls of shards that were not prompt. Written so seldom that all shards may share it.
+static BLOCKED_CALLS: AtomicU64 = AtomicU64::new(0);
+
+/// How many calls have kept a shard waiting for more than a millisecond.
+pub fn blocked_calls() -> u64 {
+    BLOCKED_CALLS.load(Ordering::Relaxed)
+}
+
+/// Makes a call that should not wait, and counts it when it does.
+pub fn prompt<T>(call: impl FnOnce() -> T) -> T {
+    let begin = Instant::now();
+    let result = call();
+    if begin.elapsed() > PROMPT {
+        BLOCKED_CALLS.fetch_add(1, Ordering::Relaxed);
+    }
+    result
+}
 
 /// Sets `TCP_NODELAY`, and keepalive as DESIGN has it: 20 s idle, 3 probes 5 s apart.
 pub fn keep_alive(stream: &impl AsFd) -> io::Result<()> {
@@ -47,7 +68,7 @@ pub fn send_from(
 pub fn send_file_once(socket: RawFd, file: RawFd, offset: u64, len: usize) -> io::Result<usize> {
     let mut at = i64::try_from(offset).map_err(io::Error::other)?;
     // SAFETY: the kernel only reads and advances `at`; both descriptors are open while their owners are borrowed.
-    let sent = unsafe { libc::sendfile(socket, file, &raw mut at, len) };
+    let sent = prompt(|| unsafe { libc::sendfile(socket, file, &raw mut at, len) });
     usize::try_from(sent).map_err(|_negative| io::Error::last_os_error())
 }
 

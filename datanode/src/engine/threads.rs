@@ -298,7 +298,7 @@ impl File for PoolFile {
     }
 
     async fn write_small_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, offset)
+        super::prompt(|| self.file.write_all_at(bytes, offset))
     }
 
     async fn sync_data(&self) -> io::Result<()> {
