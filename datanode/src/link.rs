@@ -181,6 +181,7 @@ impl Session {
             volumes: self.node.store.volumes(),
             reads_active: sum(|metrics| &metrics.reads_active),
             writes_active: sum(|metrics| &metrics.writes_active),
+            copies_active: 0,
             written: Vec::new(),
         };
         let reply = namenode.call::<Heartbeat>(&request)?;
@@ -194,6 +195,12 @@ impl Session {
                     }
                 }
                 CommandV1::Report(storage) => self.report(namenode, storage)?,
+                CommandV1::Transfer(_)
+                | CommandV1::BeginRecovery(_)
+                | CommandV1::FinishRecovery(_)
+                | CommandV1::Verify(_) => {
+                    tracing::warn!(?command, "this release does not know the command");
+                }
             }
         }
         Ok(())

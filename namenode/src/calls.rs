@@ -106,6 +106,15 @@ calls! {
     FsStats: admin::FsStatsRequestV1 => admin::FsStatsReplyV1;
     DatanodeReport: admin::DatanodeReportRequestV1 => admin::DatanodeReportReplyV1;
     ServerDefaults: admin::ServerDefaultsRequestV1 => admin::ServerDefaultsReplyV1;
+    UpdateBlockForPipeline: namespace::UpdateBlockForPipelineRequestV1 => namespace::UpdateBlockForPipelineReplyV1;
+    UpdatePipeline: namespace::UpdatePipelineRequestV1 => namespace::DoneV1;
+    AddDatanodes: namespace::AddDatanodesRequestV1 => namespace::AddDatanodesReplyV1;
+    RecoverLease: namespace::RecoverLeaseRequestV1 => namespace::RecoverLeaseReplyV1;
+    RenewLease: namespace::RenewLeaseRequestV1 => namespace::DoneV1;
+    SetReplication: namespace::SetReplicationRequestV1 => namespace::SetReplicationReplyV1;
+    ReportBadBlocks: namespace::ReportBadBlocksRequestV1 => namespace::DoneV1;
+    Checkpoint: admin::CheckpointRequestV1 => admin::CheckpointReplyV1;
+    SafeMode: admin::SafeModeRequestV1 => admin::SafeModeReplyV1;
     Register: membership::RegisterRequestV1 => membership::RegisterReplyV1;
     Heartbeat: membership::HeartbeatRequestV1 => membership::HeartbeatReplyV1;
     BlockReport: membership::BlockReportRequestV1 => membership::ReportReplyV1;

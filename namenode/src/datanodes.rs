@@ -19,6 +19,8 @@ pub use placement::Placement;
 
 /// Most datanodes that a namenode knows.
 pub const DATANODES_MAX: usize = 4096;
+/// Where a datanode is when no topology says otherwise (HDFS: `NetworkTopology.DEFAULT_RACK`).
+const DEFAULT_RACK: &str = "/default-rack";
 /// Replicas that wait to be deleted, per datanode; more are found again by the next full report.
 const INVALIDATIONS_MAX: usize = 1_000_000;
 
@@ -395,6 +397,7 @@ impl Datanodes {
                 .iter()
                 .map(|storage| self.storages[*storage as usize].status.clone())
                 .collect(),
+            rack: DEFAULT_RACK.to_owned(),
             blocks: node
                 .storages
                 .iter()

@@ -92,6 +92,24 @@ operations! {
     DatanodeReport = 27, 1, admin::DatanodeReportRequestV1 => admin::DatanodeReportReplyV1;
     /// What a client uses where its user says nothing.
     ServerDefaults = 28, 1, admin::ServerDefaultsRequestV1 => admin::ServerDefaultsReplyV1;
+    /// A new stamp for the block of a pipeline that has failed.
+    UpdateBlockForPipeline = 29, 1, namespace::UpdateBlockForPipelineRequestV1 => namespace::UpdateBlockForPipelineReplyV1;
+    /// The pipeline stands again, under the new stamp.
+    UpdatePipeline = 30, 1, namespace::UpdatePipelineRequestV1 => namespace::DoneV1;
+    /// More datanodes for a pipeline that has lost some.
+    AddDatanodes = 31, 1, namespace::AddDatanodesRequestV1 => namespace::AddDatanodesReplyV1;
+    /// Takes the lease of a file from its writer, and closes it.
+    RecoverLease = 32, 1, namespace::RecoverLeaseRequestV1 => namespace::RecoverLeaseReplyV1;
+    /// The session lives.
+    RenewLease = 33, 1, namespace::RenewLeaseRequestV1 => namespace::DoneV1;
+    /// Changes how many replicas a file shall have.
+    SetReplication = 34, 1, namespace::SetReplicationRequestV1 => namespace::SetReplicationReplyV1;
+    /// Replicas that a reader found bad.
+    ReportBadBlocks = 35, 1, namespace::ReportBadBlocksRequestV1 => namespace::DoneV1;
+    /// Writes a checkpoint of the namespace, in its place or as a backup.
+    Checkpoint = 36, 1, admin::CheckpointRequestV1 => admin::CheckpointReplyV1;
+    /// Asks about safe mode, or changes it.
+    SafeMode = 37, 1, admin::SafeModeRequestV1 => admin::SafeModeReplyV1;
 
     // Datanode to namenode.
     /// A datanode joins, or comes back.
@@ -116,4 +134,6 @@ operations! {
     WritePacket = 132, 1, data::WritePacketV1 => data::WriteAckV1;
     /// State and visible length of one replica.
     ReplicaInfo = 133, 1, data::ReplicaInfoRequestV1 => data::ReplicaInfoReplyV1;
+    /// Copies the first bytes of an open replica to nodes that join its pipeline.
+    TransferReplica = 134, 1, data::TransferReplicaRequestV1 => namespace::DoneV1;
 }

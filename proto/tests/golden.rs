@@ -73,6 +73,15 @@ fn located() -> LocatedBlockV1 {
     LocatedBlockV1 { block: block(), offset: 4, is_open: false, nodes: vec![node], capability: [0xcc; 64] }
 }
 
+fn pipeline_node() -> PipelineNodeV1 {
+    PipelineNodeV1 {
+        datanode: DatanodeId([1; 16]),
+        storage: StorageId([2; 16]),
+        host: "10.0.0.1".to_owned(),
+        port: 9866,
+    }
+}
+
 fn volume() -> VolumeStatusV1 {
     VolumeStatusV1 {
         storage: StorageId([2; 16]),
@@ -128,6 +137,32 @@ fn namespace(examples: &mut Examples) {
         .add("RenameRequest", &RenameRequestV1 { source: path(), target: "/x".to_owned(), overwrite: true });
     examples.add("DeleteRequest", &DeleteRequestV1 { path: path(), recursive: true });
     examples.add("DeleteReply", &DeleteReplyV1 { deleted: true });
+    recovery(examples);
+}
+
+fn recovery(examples: &mut Examples) {
+    let (inode, stamp, capability) = (InodeId(5), Stamp(0x23), [0xcc; 64]);
+    let nodes = vec![AckedReplicaV1 { datanode: DatanodeId([1; 16]), storage: StorageId([2; 16]) }];
+    let update = UpdateBlockForPipelineRequestV1 { inode, block: BlockId(6) };
+    examples.add("UpdateBlockForPipelineRequest", &update);
+    examples.add("UpdateBlockForPipelineReply", &UpdateBlockForPipelineReplyV1 { stamp, capability });
+    let update = UpdatePipelineRequestV1 { inode, old: block(), stamp, nodes: nodes.clone() };
+    examples.add("UpdatePipelineRequest", &update);
+    let excluded = vec![DatanodeId([7; 16])];
+    let add = AddDatanodesRequestV1 { inode, block: BlockId(6), existing: nodes, excluded, count: 2 };
+    examples.add("AddDatanodesRequest", &add);
+    examples.add("AddDatanodesReply", &AddDatanodesReplyV1 { nodes: located().nodes, capability });
+    examples.add("RecoverLeaseRequest", &RecoverLeaseRequestV1 { path: "/data/part-0".to_owned() });
+    examples.add("RecoverLeaseReply", &RecoverLeaseReplyV1 { is_closed: true });
+    examples.add("RenewLeaseRequest", &RenewLeaseRequestV1 { flags: 0 });
+    examples.add(
+        "SetReplicationRequest",
+        &SetReplicationRequestV1 { path: "/data/part-0".to_owned(), replication: 4 },
+    );
+    examples.add("SetReplicationReply", &SetReplicationReplyV1 { is_file: true });
+    let (datanode, storage) = (DatanodeId([1; 16]), StorageId([2; 16]));
+    let replicas = vec![BadReplicaV1 { block: block(), datanode, storage }];
+    examples.add("ReportBadBlocksRequest", &ReportBadBlocksRequestV1 { replicas });
 }
 
 fn admin(examples: &mut Examples) {
@@ -154,6 +189,10 @@ fn admin(examples: &mut Examples) {
             safe_mode: "why".to_owned(),
             applied: LogIndex(15),
             namespace_bytes: 16,
+            pending_replication_blocks: 17,
+            excess_replicas: 18,
+            checkpoint: LogIndex(19),
+            wal_dirs_failed: 20,
         },
     );
     examples.add("DatanodeReportRequest", &DatanodeReportRequestV1 { flags: 0 });
@@ -167,6 +206,7 @@ fn admin(examples: &mut Examples) {
         software: "0.1.0".to_owned(),
         volumes: vec![volume()],
         blocks: 17,
+        rack: "/a".to_owned(),
     };
     examples.add("DatanodeReportReply", &DatanodeReportReplyV1 { datanodes: vec![node] });
     examples.add("ServerDefaultsRequest", &ServerDefaultsRequestV1 { flags: 0 });
@@ -177,6 +217,18 @@ fn admin(examples: &mut Examples) {
         packet_bytes: 1 << 19,
     };
     examples.add("ServerDefaultsReply", &defaults);
+    examples.add("CheckpointRequest", &CheckpointRequestV1 { target: "/backup".to_owned() });
+    let checkpoint = CheckpointReplyV1 { directory: "/backup".to_owned(), index: LogIndex(1), bytes: 2 };
+    examples.add("CheckpointReply", &checkpoint);
+    for (name, action) in [
+        ("SafeModeRequest get", SafeModeAction::Get),
+        ("SafeModeRequest enter", SafeModeAction::Enter),
+        ("SafeModeRequest leave", SafeModeAction::Leave),
+        ("SafeModeRequest leave despite", SafeModeAction::LeaveDespiteOlderState),
+    ] {
+        examples.add(name, &SafeModeRequestV1 { action });
+    }
+    examples.add("SafeModeReply", &SafeModeReplyV1 { reason: "why".to_owned() });
 }
 
 fn membership(examples: &mut Examples) {
@@ -201,8 +253,14 @@ fn membership(examples: &mut Examples) {
         &RegisterReplyV1 { epoch, proof: [7; 32], clock_s: 8, heartbeat_interval_ms: 1000 },
     );
     let written = vec![BlockId(9)];
-    let heartbeat =
-        HeartbeatRequestV1 { epoch, volumes: vec![volume()], reads_active: 1, writes_active: 2, written };
+    let heartbeat = HeartbeatRequestV1 {
+        epoch,
+        volumes: vec![volume()],
+        reads_active: 1,
+        writes_active: 2,
+        copies_active: 3,
+        written,
+    };
     examples.add("HeartbeatRequest", &heartbeat);
     let storage = StorageId([2; 16]);
     let invalidate = CommandV1::Invalidate(InvalidateV1 { storage, replicas: vec![block()] });
@@ -210,6 +268,15 @@ fn membership(examples: &mut Examples) {
         "HeartbeatReply",
         &HeartbeatReplyV1 { clock_s: 8, commands: vec![invalidate, CommandV1::Report(storage)] },
     );
+    let transfer = TransferV1 { block: block(), capability: [0xcc; 64], targets: vec![pipeline_node()] };
+    let begin = BeginRecoveryV1 { block: BlockId(9), storage, recovery_stamp: Stamp(0x23) };
+    let commands = vec![
+        CommandV1::Transfer(transfer),
+        CommandV1::BeginRecovery(begin),
+        CommandV1::FinishRecovery(FinishRecoveryV1 { block: block(), storage }),
+        CommandV1::Verify(VerifyV1 { storage, blocks: vec![BlockId(9)] }),
+    ];
+    examples.add("HeartbeatReply recovery", &HeartbeatReplyV1 { clock_s: 8, commands });
     let states = [
         ReplicaState::Finalized,
         ReplicaState::BeingWritten,
@@ -222,12 +289,18 @@ fn membership(examples: &mut Examples) {
         ReplicaChangeV1::Stored(replicas[0]),
         ReplicaChangeV1::Deleted(block()),
         ReplicaChangeV1::Corrupt(block()),
+        ReplicaChangeV1::Fenced(FencedReplicaV1 {
+            block: block(),
+            state: ReplicaState::BeingWritten,
+            synced_length: 7,
+            recovery_stamp: Stamp(0x23),
+        }),
     ];
     let report = BlockReportRequestV1 { epoch, storage, sequence, page: 1, is_last: true, replicas };
     examples.add("BlockReportRequest", &report);
     examples
         .add("IncrementalReportRequest", &IncrementalReportRequestV1 { epoch, storage, sequence, changes });
-    examples.add("ReportReply", &ReportReplyV1 { sequence });
+    examples.add("ReportReply", &ReportReplyV1 { sequence, has_commands: true });
 }
 
 fn data(examples: &mut Examples) {
@@ -259,25 +332,28 @@ fn data(examples: &mut Examples) {
     );
     examples.add("Credit", &CreditV1 { bytes: 1 << 20 });
     examples.add("WillNeedRequest", &WillNeedRequestV1 { ranges });
-    let node = PipelineNodeV1 {
-        datanode: DatanodeId([1; 16]),
-        storage: StorageId([2; 16]),
-        host: "10.0.0.1".to_owned(),
-        port: 9866,
-    };
-    examples.add(
-        "WriteOpenRequest",
-        &WriteOpenRequestV1 {
+    for (name, stage) in [
+        ("WriteOpenRequest", WriteStage::Create),
+        ("WriteOpenRequest recover", WriteStage::Recover(RecoverV1 { old_stamp: Stamp(1), length: 5 })),
+        ("WriteOpenRequest copy", WriteStage::Copy),
+        ("WriteOpenRequest copy open", WriteStage::CopyOpen),
+    ] {
+        let request = WriteOpenRequestV1 {
             capability: [0xcc; 64],
             block: BlockId(1),
             stamp: Stamp(2),
             checksum: ChecksumType::Crc32,
             chunk_bytes: 512,
-            nodes: vec![node.clone(), node],
+            nodes: vec![pipeline_node(), pipeline_node()],
             hint: WriteHint::Reuse,
             announced_length: u64::MAX,
-        },
-    );
+            stage,
+        };
+        examples.add(name, &request);
+    }
+    let (capability, targets) = ([0xcc; 64], vec![pipeline_node()]);
+    let transfer = TransferReplicaRequestV1 { capability, block: block(), targets };
+    examples.add("TransferReplicaRequest", &transfer);
     examples.add("WriteOpenReply", &WriteOpenReplyV1 { code: 23, failed_node: 1, message: "why".to_owned() });
     let packet =
         WritePacketV1 { sequence: 1, offset: 2, checksums_len: 4, data_len: 100, flags: packet_flags::SYNC };

@@ -232,6 +232,7 @@ fn a_block_id_alone_opens_nothing() {
         nodes,
         hint: WriteHint::Normal,
         announced_length: u64::MAX,
+        stage: ringfs_proto::meta::data::WriteStage::Create,
     };
     assert_eq!(raw.call::<WriteOpen>(&open).expect("an answer").code, invalid);
     assert!(cluster.datanodes[0].metric("ringfs_datanode_refused_capabilities_total") >= 6.0);
@@ -264,6 +265,7 @@ fn a_datanode_without_the_key_cannot_join() {
         volumes: Vec::new(),
         reads_active: 0,
         writes_active: 0,
+        copies_active: 0,
         written: vec![BlockId(1)],
     };
     let code = raw.call::<Heartbeat>(&heartbeat).expect_err("refused").code;

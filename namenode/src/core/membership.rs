@@ -89,13 +89,14 @@ impl Core {
         let storage_index = self.nodes.storage_index(index, request.storage)?;
         let storage = self.nodes.storage_mut(storage_index);
         if request.sequence <= storage.sequence {
-            return Ok(ReportReplyV1 { sequence: request.sequence });
+            return Ok(ReportReplyV1 { sequence: request.sequence, has_commands: false });
         }
         storage.sequence = request.sequence;
         for change in &request.changes {
             let block = match change {
                 ReplicaChangeV1::Stored(replica) => replica.block,
                 ReplicaChangeV1::Deleted(block) | ReplicaChangeV1::Corrupt(block) => *block,
+                ReplicaChangeV1::Fenced(fenced) => fenced.block,
             };
             if let Some(reporting) = &mut self.nodes.storage_mut(storage_index).reporting {
                 reporting.changed.insert(block.block);
@@ -104,11 +105,12 @@ impl Core {
                 ReplicaChangeV1::Stored(replica) => self.stored(storage_index, *replica),
                 ReplicaChangeV1::Deleted(block) => self.deleted(storage_index, *block),
                 ReplicaChangeV1::Corrupt(block) => self.corrupt(storage_index, *block),
+                ReplicaChangeV1::Fenced(_) => {}
             }
             self.wake_parked(block.block, now);
         }
         self.look_at_safe_mode();
-        Ok(ReportReplyV1 { sequence: request.sequence })
+        Ok(ReportReplyV1 { sequence: request.sequence, has_commands: false })
     }
 
     /// A page of a full report: a snapshot at its sequence. Nothing is forgotten before the last page.
@@ -143,7 +145,7 @@ impl Core {
             self.nodes.storage_mut(storage_index).reporting = Some(reporting);
         }
         self.look_at_safe_mode();
-        Ok(ReportReplyV1 { sequence: request.sequence })
+        Ok(ReportReplyV1 { sequence: request.sequence, has_commands: false })
     }
 
     /// The report that a page belongs to; page 0 begins a new one.

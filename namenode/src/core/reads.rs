@@ -152,6 +152,10 @@ impl Core {
             datanodes_dead,
             safe_mode: self.safe_mode_reason(),
             applied: self.state.applied(),
+            pending_replication_blocks: 0,
+            excess_replicas: 0,
+            checkpoint: ringfs_proto::ids::LogIndex(0),
+            wal_dirs_failed: 0,
             namespace_bytes: (self.state.memory_bytes() + self.blocks.memory_bytes()) as u64,
         }
     }

@@ -178,6 +178,7 @@ impl Fixture {
             volumes: vec![volume(node.storage, 1 << 40)],
             reads_active: 0,
             writes_active: 0,
+            copies_active: 0,
             written: Vec::new(),
         };
         match self.call_datanode(node, Request::Heartbeat(request))? {

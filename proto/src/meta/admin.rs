@@ -56,6 +56,14 @@ pub struct FsStatsReplyV1 {
     pub applied: LogIndex,
     /// Bytes of memory that the namespace occupies.
     pub namespace_bytes: u64,
+    /// Blocks that are being copied because they have too few replicas.
+    pub pending_replication_blocks: u64,
+    /// Replicas beyond what is wanted that wait to be deleted.
+    pub excess_replicas: u64,
+    /// Last record of the newest checkpoint; 0 when there is none.
+    pub checkpoint: LogIndex,
+    /// Directories of the log that have failed and are out of use.
+    pub wal_dirs_failed: u32,
 }
 
 /// Asks for the datanodes.
@@ -97,6 +105,8 @@ pub struct DatanodeInfoV1 {
     pub volumes: Vec<VolumeStatusV1>,
     /// Finalized replicas that it has reported.
     pub blocks: u64,
+    /// Where it is in the topology: `/default-rack` unless a topology is configured.
+    pub rack: String,
 }
 
 /// The datanodes, by address.
@@ -126,7 +136,59 @@ pub struct ServerDefaultsReplyV1 {
     pub packet_bytes: u32,
 }
 
+/// Writes a checkpoint of the namespace.
+///
+/// Errors: `Busy` (one is being written), `Io`, `InvalidArgument` (not an absolute path, or not empty).
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct CheckpointRequestV1 {
+    /// Empty: the ordinary place, and the log before it is dropped. Else an absolute path of the namenode's host: an
+    /// empty or missing directory, from which a namenode can be started (a backup).
+    pub target: String,
+}
+
+/// The checkpoint is on stable storage.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct CheckpointReplyV1 {
+    /// The directory that holds it.
+    pub directory: String,
+    /// The last record that it contains.
+    pub index: LogIndex,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// What is to become of safe mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum SafeModeAction {
+    /// Nothing: only ask.
+    Get,
+    /// Refuse changes until someone says otherwise.
+    Enter,
+    /// Accept changes, although blocks are not reported yet. Refused while the state is older than its datanodes'.
+    Leave,
+    /// Accept changes with a state that is older than its datanodes': what the lost part of the log named is given up.
+    LeaveDespiteOlderState,
+}
+
+/// Asks about safe mode, or changes it. HDFS: `ClientProtocol.setSafeMode`.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SafeModeRequestV1 {
+    /// What to do.
+    pub action: SafeModeAction,
+}
+
+/// Safe mode as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SafeModeReplyV1 {
+    /// Why changes are refused; empty when they are not.
+    pub reason: String,
+}
+
 crate::impl_message!(
+    CheckpointRequestV1,
+    CheckpointReplyV1,
+    SafeModeRequestV1,
+    SafeModeReplyV1,
     PingV1,
     FsStatsRequestV1,
     FsStatsReplyV1,

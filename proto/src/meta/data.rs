@@ -4,6 +4,7 @@ use crate::capability::CapabilityBytes;
 use crate::checksum::ChecksumType;
 use crate::ids::{BlockId, DatanodeId, Stamp, StorageId};
 use crate::meta::membership::ReplicaState;
+use crate::meta::namespace::BlockRefV1;
 
 /// How a reader will use the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -106,6 +107,32 @@ pub enum WriteHint {
     Reuse,
 }
 
+/// Where a pipeline goes on that has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct RecoverV1 {
+    /// The replica's stamp until now. A node that already has the request's stamp goes on as well: the request came twice.
+    pub old_stamp: Stamp,
+    /// Bytes that every node has.
+    pub length: u64,
+}
+
+/// What becomes of the replica that a pipeline writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum WriteStage {
+    /// It is made; every node gets all of it from the writer.
+    Create,
+    /// It is there, open or finalized by the pipeline that failed, under `old_stamp`: whoever writes it is fenced, and it
+    /// goes on under the request's stamp. Packets begin at `length`, which the writer saw acknowledged by all; bytes
+    /// behind it are written again. HDFS: `PIPELINE_SETUP_STREAMING_RECOVERY` and `PIPELINE_CLOSE_RECOVERY`.
+    Recover(RecoverV1),
+    /// A finished copy of a finalized replica: temporary, and not readable, until its last packet finalizes it. A replica
+    /// with a lower stamp, or one that is corrupt, is replaced. HDFS: `TRANSFER_FINALIZED`.
+    Copy,
+    /// The first bytes of a replica that is being written, for a node that joins its pipeline: after the last packet it
+    /// stays open, as if it had been in the pipeline from the start. HDFS: `TRANSFER_RBW`.
+    CopyOpen,
+}
+
 /// Sets up a pipeline. Data follows as `WritePacket` frames with this call's id, after the reply.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct WriteOpenRequestV1 {
@@ -125,6 +152,8 @@ pub struct WriteOpenRequestV1 {
     pub hint: WriteHint,
     /// Bytes that will come in all, when the writer knows; `u64::MAX` otherwise.
     pub announced_length: u64,
+    /// What becomes of the replica.
+    pub stage: WriteStage,
 }
 
 /// Whether the pipeline stands.
@@ -191,6 +220,18 @@ pub struct ReplicaInfoRequestV1 {
     pub block: BlockId,
 }
 
+/// Copies the first bytes of an open replica to nodes that join its pipeline; answered when all of them have it.
+/// HDFS: `TRANSFER_BLOCK`. Errors: `BlockMissing`, `StampMismatch`, `OutOfRange`, `PipelineFailed`.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct TransferReplicaRequestV1 {
+    /// Opens the block for writing under its present stamp.
+    pub capability: CapabilityBytes,
+    /// Block, present stamp, and how many bytes to copy.
+    pub block: BlockRefV1,
+    /// The nodes that join, at most `PIPELINE_NODES_MAX`.
+    pub targets: Vec<PipelineNodeV1>,
+}
+
 /// State of a replica.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct ReplicaInfoReplyV1 {
@@ -213,4 +254,5 @@ crate::impl_message!(
     WriteAckV1,
     ReplicaInfoRequestV1,
     ReplicaInfoReplyV1,
+    TransferReplicaRequestV1,
 );

@@ -4,7 +4,9 @@
 //! `ClusterKey::prove("register", nonce of the hello reply, datanode id)`; the namenode's is
 //! `ClusterKey::prove("accept", nonce of the request, datanode id)`.
 
-use crate::ids::{BlockId, ClusterId, DatanodeId, RegistrationEpoch, ReportSequence, StorageId};
+use crate::capability::CapabilityBytes;
+use crate::ids::{BlockId, ClusterId, DatanodeId, RegistrationEpoch, ReportSequence, Stamp, StorageId};
+use crate::meta::data::PipelineNodeV1;
 use crate::meta::namespace::BlockRefV1;
 
 /// One volume of a datanode.
@@ -79,6 +81,8 @@ pub struct HeartbeatRequestV1 {
     pub reads_active: u32,
     /// Replicas being written.
     pub writes_active: u32,
+    /// Replicas being copied to other datanodes.
+    pub copies_active: u32,
     /// Replicas written to since the last heartbeat: renews the leases of their files.
     pub written: Vec<BlockId>,
 }
@@ -92,6 +96,51 @@ pub struct InvalidateV1 {
     pub replicas: Vec<BlockRefV1>,
 }
 
+/// Copy a finalized replica to other datanodes. Each reports it once it has it.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct TransferV1 {
+    /// The replica, as the namenode knows it.
+    pub block: BlockRefV1,
+    /// Opens the block for writing on the targets.
+    pub capability: CapabilityBytes,
+    /// The pipeline of the copy, at most `PIPELINE_NODES_MAX`.
+    pub targets: Vec<PipelineNodeV1>,
+}
+
+/// Stop whoever writes a replica, and say how far it is: the answer is a [`ReplicaChangeV1::Fenced`], or `Deleted`
+/// when there is no such replica.
+///
+/// From then on the replica accepts no packet of a stamp below `recovery_stamp`, and no recovery with a lower one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct BeginRecoveryV1 {
+    /// The block.
+    pub block: BlockId,
+    /// On which volume.
+    pub storage: StorageId,
+    /// The stamp that the block will have.
+    pub recovery_stamp: Stamp,
+}
+
+/// Give a fenced replica its final length and stamp, and finalize it: the answer is a [`ReplicaChangeV1::Stored`].
+///
+/// A replica that is shorter than this, or was fenced by a higher stamp, is left as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct FinishRecoveryV1 {
+    /// The block with its new stamp and its length.
+    pub block: BlockRefV1,
+    /// On which volume.
+    pub storage: StorageId,
+}
+
+/// Read these replicas and compare them with their checksums; bad ones are reported as `Corrupt`.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct VerifyV1 {
+    /// On which volume.
+    pub storage: StorageId,
+    /// At most `COMMAND_BLOCKS_MAX`.
+    pub blocks: Vec<BlockId>,
+}
+
 /// What the namenode wants.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum CommandV1 {
@@ -99,6 +148,14 @@ pub enum CommandV1 {
     Invalidate(InvalidateV1),
     /// Send a full report of this storage.
     Report(StorageId),
+    /// Copy a replica.
+    Transfer(TransferV1),
+    /// Fence a replica.
+    BeginRecovery(BeginRecoveryV1),
+    /// Finalize a fenced replica.
+    FinishRecovery(FinishRecoveryV1),
+    /// Look whether replicas are good.
+    Verify(VerifyV1),
 }
 
 /// Answer to a heartbeat.
@@ -152,6 +209,19 @@ pub struct BlockReportRequestV1 {
     pub replicas: Vec<ReplicaV1>,
 }
 
+/// A replica that accepts no more data under its stamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct FencedReplicaV1 {
+    /// Block, the stamp that it has, and the bytes of it that are written and verify.
+    pub block: BlockRefV1,
+    /// Its state before: a finalized replica is never cut.
+    pub state: ReplicaState,
+    /// Bytes that are on stable storage.
+    pub synced_length: u64,
+    /// The recovery that it was fenced for.
+    pub recovery_stamp: Stamp,
+}
+
 /// How a replica changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum ReplicaChangeV1 {
@@ -161,6 +231,8 @@ pub enum ReplicaChangeV1 {
     Deleted(BlockRefV1),
     /// Its bytes do not match their checksums.
     Corrupt(BlockRefV1),
+    /// It was fenced for a recovery.
+    Fenced(FencedReplicaV1),
 }
 
 /// Replicas of a storage that changed. Resent until the namenode has answered this sequence.
@@ -181,6 +253,8 @@ pub struct IncrementalReportRequestV1 {
 pub struct ReportReplyV1 {
     /// The sequence of the report.
     pub sequence: ReportSequence,
+    /// Whether commands wait for this datanode: it sends its next heartbeat at once.
+    pub has_commands: bool,
 }
 
 crate::impl_message!(

@@ -276,7 +276,143 @@ pub struct DeleteReplyV1 {
     pub deleted: bool,
 }
 
+/// A pipeline has failed: its block needs a new stamp, which fences what is left of the old one.
+///
+/// The stamp is durable and never given out again, but the block keeps its old one until `UpdatePipeline`. HDFS:
+/// `ClientProtocol.updateBlockForPipeline`. Errors: `NotFound`, `LeaseLost`, `SafeMode`.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct UpdateBlockForPipelineRequestV1 {
+    /// The open file.
+    pub inode: InodeId,
+    /// Its open last block.
+    pub block: BlockId,
+}
+
+/// What the datanodes that are left are opened with.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct UpdateBlockForPipelineReplyV1 {
+    /// The new stamp.
+    pub stamp: Stamp,
+    /// Opens the block for writing under the new stamp.
+    pub capability: CapabilityBytes,
+}
+
+/// The pipeline stands again under a new stamp: from now on replicas with an older one do not count.
+///
+/// Called before a byte is sent over it. HDFS: `ClientProtocol.updatePipeline`. Errors: `NotFound`, `LeaseLost`,
+/// `InvalidArgument` (`old` is not the open last block, or the stamp was not given out for it), `SafeMode`.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct UpdatePipelineRequestV1 {
+    /// The open file.
+    pub inode: InodeId,
+    /// The block under its old stamp, with the length that was acknowledged to the writer.
+    pub old: BlockRefV1,
+    /// From `UpdateBlockForPipeline`.
+    pub stamp: Stamp,
+    /// The new pipeline, in order.
+    pub nodes: Vec<AckedReplicaV1>,
+}
+
+/// Asks for more datanodes for a pipeline that has lost some. HDFS: `ClientProtocol.getAdditionalDatanode`.
+///
+/// Errors: `NotFound`, `LeaseLost`, `NoRoom` (there is none), `SafeMode`.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct AddDatanodesRequestV1 {
+    /// The open file.
+    pub inode: InodeId,
+    /// Its open last block.
+    pub block: BlockId,
+    /// The pipeline as it is.
+    pub existing: Vec<AckedReplicaV1>,
+    /// Datanodes that failed this writer.
+    pub excluded: Vec<DatanodeId>,
+    /// How many more, at least 1.
+    pub count: u16,
+}
+
+/// More datanodes for a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct AddDatanodesReplyV1 {
+    /// At least one, at most as many as were asked for.
+    pub nodes: Vec<NodeV1>,
+    /// Opens the block under its present stamp, so that a datanode of the pipeline can copy what it has to them.
+    pub capability: CapabilityBytes,
+}
+
+/// Takes the lease of a file from its writer and closes the file at the longest length that all its replicas have.
+///
+/// HDFS: `ClientProtocol.recoverLease`. Errors: `NotFound`, `IsADirectory`, `SafeMode`.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct RecoverLeaseRequestV1 {
+    /// Absolute path.
+    pub path: String,
+}
+
+/// How far the recovery is.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct RecoverLeaseReplyV1 {
+    /// Whether the file is closed. If not, recovery has begun: ask again.
+    pub is_closed: bool,
+}
+
+/// The session lives and holds its leases by this connection.
+///
+/// Clients that keep no connection renew within the soft limit. HDFS: `ClientProtocol.renewLease`.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct RenewLeaseRequestV1 {
+    /// 0; room for options.
+    pub flags: u32,
+}
+
+/// Changes how many replicas a file shall have. HDFS: `ClientProtocol.setReplication`.
+///
+/// Errors: `NotFound`, `InvalidArgument` (0, or more than `REPLICATION_MAX`), `SafeMode`.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SetReplicationRequestV1 {
+    /// Absolute path.
+    pub path: String,
+    /// Wanted replicas.
+    pub replication: u16,
+}
+
+/// Whether the path has replicas.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SetReplicationReplyV1 {
+    /// False for a directory: nothing was changed.
+    pub is_file: bool,
+}
+
+/// A replica whose bytes a reader found bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct BadReplicaV1 {
+    /// The block as the reader knows it.
+    pub block: BlockRefV1,
+    /// Where the replica is.
+    pub datanode: DatanodeId,
+    /// On which volume.
+    pub storage: StorageId,
+}
+
+/// Replicas that a reader found bad. Their datanodes verify them; a reader's word alone removes nothing.
+/// HDFS: `ClientProtocol.reportBadBlocks`.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ReportBadBlocksRequestV1 {
+    /// At most `COMMAND_BLOCKS_MAX`.
+    pub replicas: Vec<BadReplicaV1>,
+}
+
 crate::impl_message!(
+    UpdateBlockForPipelineRequestV1,
+    UpdateBlockForPipelineReplyV1,
+    UpdatePipelineRequestV1,
+    AddDatanodesRequestV1,
+    AddDatanodesReplyV1,
+    RecoverLeaseRequestV1,
+    RecoverLeaseReplyV1,
+    RenewLeaseRequestV1,
+    SetReplicationRequestV1,
+    SetReplicationReplyV1,
+    ReportBadBlocksRequestV1,
     FileStatusV1,
     StatRequestV1,
     ListRequestV1,

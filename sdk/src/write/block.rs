@@ -6,7 +6,7 @@ use std::time::Duration;
 use ringfs_proto::Code;
 use ringfs_proto::checksum::{CHECKSUM_BYTES, ChecksumType, chunk_count, compute_chunks};
 use ringfs_proto::limits::CHUNK_BYTES_NATIVE;
-use ringfs_proto::meta::data::{PipelineNodeV1, WriteOpenRequestV1, WritePacketV1};
+use ringfs_proto::meta::data::{PipelineNodeV1, WriteOpenRequestV1, WritePacketV1, WriteStage};
 use ringfs_proto::meta::namespace::{AbandonBlockRequestV1, AckedReplicaV1, AddBlockRequestV1};
 use ringfs_proto::ops::{AbandonBlock, AddBlock};
 
@@ -83,6 +83,7 @@ impl Writer {
             nodes: nodes.collect(),
             hint: self.hint,
             announced_length: left.map_or(u64::MAX, |left| left.min(self.block_size)),
+            stage: WriteStage::Create,
         };
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
         let first = located

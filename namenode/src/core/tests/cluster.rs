@@ -203,6 +203,7 @@ impl Cluster {
             volumes: node.volumes.clone(),
             reads_active: 0,
             writes_active: 0,
+            copies_active: 0,
             written: Vec::new(),
         };
         match self.ask(&node.caller, Request::Heartbeat(request))? {
@@ -219,7 +220,7 @@ impl Cluster {
                 assert_eq!(invalidate.storage, node.storage);
                 invalidate.replicas
             }
-            CommandV1::Report(_) => Vec::new(),
+            _ => Vec::new(),
         };
         commands.into_iter().flat_map(blocks).map(|replica| replica.block).collect()
     }
