@@ -1,5 +1,6 @@
 //! The datanodes and their storages: who is heard, with how much room, and what waits to be told to them.
 
+mod commands;
 mod placement;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -15,6 +16,7 @@ use ringfs_proto::{Code, WireError};
 use crate::blocks::StorageIndex;
 use crate::state::Slot;
 
+use commands::Commands;
 pub use placement::Placement;
 
 /// Most datanodes that a namenode knows.
@@ -73,8 +75,30 @@ pub struct Datanode {
     storages: Vec<StorageIndex>,
     invalidations: VecDeque<(StorageId, BlockRefV1)>,
     invalidated_ms: u64,
+    commands: Commands,
     /// Bytes promised to blocks that were placed since its last heartbeat.
     promised_bytes: u64,
+}
+
+impl Datanode {
+    /// What it shall delete now, at the given rate.
+    fn deletions(&mut self, now_ms: u64, per_second: u32) -> Vec<CommandV1> {
+        let elapsed_ms = now_ms.saturating_sub(self.invalidated_ms).min(1000);
+        let allowed = (u64::from(per_second) * elapsed_ms / 1000) as usize;
+        if allowed == 0 {
+            return Vec::new();
+        }
+        self.invalidated_ms = now_ms;
+        let count = allowed.min(COMMAND_BLOCKS_MAX).min(self.invalidations.len());
+        let mut by_storage: BTreeMap<StorageId, Vec<BlockRefV1>> = BTreeMap::new();
+        for (storage, block) in self.invalidations.drain(..count) {
+            by_storage.entry(storage).or_default().push(block);
+        }
+        by_storage
+            .into_iter()
+            .map(|(storage, replicas)| CommandV1::Invalidate(InvalidateV1 { storage, replicas }))
+            .collect()
+    }
 }
 
 /// How long silence may last.
@@ -144,6 +168,7 @@ impl Datanodes {
         node.software.clone_from(&request.software);
         (node.epoch, node.connection, node.heard_ms) = (epoch, Some(connection), now_ms);
         (node.state, node.storages, node.promised_bytes) = (DatanodeState::Live, storages, 0);
+        node.commands.clear();
         Ok((epoch, gone))
     }
 
@@ -195,6 +220,7 @@ impl Datanodes {
             storages: Vec::new(),
             invalidations: VecDeque::new(),
             invalidated_ms: 0,
+            commands: Commands::default(),
             promised_bytes: 0,
         });
         self.by_id.insert(id, self.nodes.len() - 1);
@@ -276,24 +302,11 @@ impl Datanodes {
         }
         let node = &mut self.nodes[index];
         (node.heard_ms, node.state, node.promised_bytes) = (now_ms, DatanodeState::Live, 0);
-        if !may_invalidate {
-            return Vec::new();
+        let mut commands = node.commands.take();
+        if may_invalidate {
+            commands.extend(node.deletions(now_ms, per_second));
         }
-        let elapsed_ms = now_ms.saturating_sub(node.invalidated_ms).min(1000);
-        let allowed = (u64::from(per_second) * elapsed_ms / 1000) as usize;
-        if allowed == 0 {
-            return Vec::new();
-        }
-        node.invalidated_ms = now_ms;
-        let count = allowed.min(COMMAND_BLOCKS_MAX).min(node.invalidations.len());
-        let mut by_storage: BTreeMap<StorageId, Vec<BlockRefV1>> = BTreeMap::new();
-        for (storage, block) in node.invalidations.drain(..count) {
-            by_storage.entry(storage).or_default().push(block);
-        }
-        by_storage
-            .into_iter()
-            .map(|(storage, replicas)| CommandV1::Invalidate(InvalidateV1 { storage, replicas }))
-            .collect()
+        commands
     }
 
     /// A replica shall be deleted.
@@ -324,6 +337,7 @@ impl Datanodes {
                 node.state = DatanodeState::Dead;
                 // Its replicas are forgotten: if it wakes up it must join again, with full reports.
                 node.connection = None;
+                node.commands.clear();
                 tracing::warn!(datanode = %node.id, host = node.host, port = node.port, silent_ms, "datanode is taken as lost");
                 lost.extend(&node.storages);
             } else if silent_ms >= self.patience.stale_ms && node.state == DatanodeState::Live {

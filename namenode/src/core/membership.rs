@@ -89,7 +89,7 @@ impl Core {
         let storage_index = self.nodes.storage_index(index, request.storage)?;
         let storage = self.nodes.storage_mut(storage_index);
         if request.sequence <= storage.sequence {
-            return Ok(ReportReplyV1 { sequence: request.sequence, has_commands: false });
+            return Ok(self.report_reply(index, request.sequence));
         }
         storage.sequence = request.sequence;
         for change in &request.changes {
@@ -110,7 +110,11 @@ impl Core {
             self.wake_parked(block.block, now);
         }
         self.look_at_safe_mode();
-        Ok(ReportReplyV1 { sequence: request.sequence, has_commands: false })
+        Ok(self.report_reply(index, request.sequence))
+    }
+
+    fn report_reply(&self, index: usize, sequence: ReportSequence) -> ReportReplyV1 {
+        ReportReplyV1 { sequence, has_commands: self.nodes.has_commands(index) }
     }
 
     /// A page of a full report: a snapshot at its sequence. Nothing is forgotten before the last page.
@@ -145,7 +149,7 @@ impl Core {
             self.nodes.storage_mut(storage_index).reporting = Some(reporting);
         }
         self.look_at_safe_mode();
-        Ok(ReportReplyV1 { sequence: request.sequence, has_commands: false })
+        Ok(self.report_reply(index, request.sequence))
     }
 
     /// The report that a page belongs to; page 0 begins a new one.

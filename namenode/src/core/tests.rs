@@ -1,6 +1,7 @@
 //! The namenode's decisions, driven without I/O: time and durability are arguments.
 
 mod cluster;
+mod commands;
 mod convergence;
 mod datanodes;
 mod invalidation;
