@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 /// RingFS crates that each crate may depend on.
 const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("proto", &[]),
-    ("namenode", &["proto"]),
-    ("datanode", &["proto"]),
+    ("disk", &[]),
+    ("namenode", &["proto", "disk"]),
+    ("datanode", &["proto", "disk"]),
     ("sdk", &["proto"]),
     ("http", &["proto", "namenode", "datanode", "sdk"]),
-    ("cli", &["proto", "namenode", "datanode", "sdk", "http"]),
+    ("cli", &["proto", "disk", "namenode", "datanode", "sdk", "http"]),
 ];
 
 /// Async runtimes and the places of each that may name it.
