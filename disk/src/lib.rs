@@ -1,7 +1,7 @@
 //! The seam between the servers and file systems: what the log, checkpoints, journals and block stores do with files.
 //!
 //! Everything that has to survive a crash is written through [`Disk`], so that a disk that forgets what was not synced, tears
-//! sectors or fails can stand in its place. [`SystemDisk`] is the real one. What a packet of data costs does not go through
+//! sectors or fails can stand in its place. [`SystemDisk`] is the real one, [`SimulatedDisk`] the one of tests. What a packet of data costs does not go through
 //! here: shards write block data through the files of their engine.
 //!
 //! The crate knows nothing of what is in the files, and never decides that a failed operation may be tried again.
@@ -15,6 +15,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod simulated;
 mod system;
 
 use std::any::Any;
@@ -24,6 +25,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use simulated::SimulatedDisk;
 pub use system::SystemDisk;
 
 /// Whether opening makes a file. Files are made with mode 0600.
