@@ -143,9 +143,12 @@ fn namespace(examples: &mut Examples) {
 fn recovery(examples: &mut Examples) {
     let (inode, stamp, capability) = (InodeId(5), Stamp(0x23), [0xcc; 64]);
     let nodes = vec![AckedReplicaV1 { datanode: DatanodeId([1; 16]), storage: StorageId([2; 16]) }];
-    let update = UpdateBlockForPipelineRequestV1 { inode, block: BlockId(6) };
+    let update = UpdateBlockForPipelineRequestV1 { inode, block: block() };
     examples.add("UpdateBlockForPipelineRequest", &update);
-    examples.add("UpdateBlockForPipelineReply", &UpdateBlockForPipelineReplyV1 { stamp, capability });
+    examples.add(
+        "UpdateBlockForPipelineReply",
+        &UpdateBlockForPipelineReplyV1 { block: block(), stamp, capability },
+    );
     let update = UpdatePipelineRequestV1 { inode, old: block(), stamp, nodes: nodes.clone() };
     examples.add("UpdatePipelineRequest", &update);
     let excluded = vec![DatanodeId([7; 16])];

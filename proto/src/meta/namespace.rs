@@ -278,19 +278,24 @@ pub struct DeleteReplyV1 {
 
 /// A pipeline has failed: its block needs a new stamp, which fences what is left of the old one.
 ///
-/// The stamp is durable and never given out again, but the block keeps its old one until `UpdatePipeline`. HDFS:
-/// `ClientProtocol.updateBlockForPipeline`. Errors: `NotFound`, `LeaseLost`, `SafeMode`.
+/// The stamp is durable and never given out again, but the block keeps its old one until `UpdatePipeline`. A writer
+/// whose lease was recovered meanwhile gets its file back, open, if the recovered length is what it names and nobody
+/// has opened the file for writing since. HDFS: `ClientProtocol.updateBlockForPipeline`. Errors: `NotFound`,
+/// `LeaseLost`, `Busy` (the lease is being recovered: ask again), `SafeMode`.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct UpdateBlockForPipelineRequestV1 {
     /// The open file.
     pub inode: InodeId,
-    /// Its open last block.
-    pub block: BlockId,
+    /// Its open last block: the stamp that the writer knows, and the length that was acknowledged to it.
+    pub block: BlockRefV1,
 }
 
 /// What the datanodes that are left are opened with.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct UpdateBlockForPipelineReplyV1 {
+    /// The block as it is until `UpdatePipeline`, which gets it as `old`: with the stamp that its replicas have now. It
+    /// is not the request's when the lease was recovered meanwhile: then replicas with older stamps do not count.
+    pub block: BlockRefV1,
     /// The new stamp.
     pub stamp: Stamp,
     /// Opens the block for writing under the new stamp.
@@ -299,7 +304,7 @@ pub struct UpdateBlockForPipelineReplyV1 {
 
 /// The pipeline stands again under a new stamp: from now on replicas with an older one do not count.
 ///
-/// Called before a byte is sent over it. HDFS: `ClientProtocol.updatePipeline`. Errors: `NotFound`, `LeaseLost`,
+/// Called before a byte is sent over it. HDFS: `ClientProtocol.updatePipeline`. Errors: `NotFound`, `LeaseLost`, `Busy`,
 /// `InvalidArgument` (`old` is not the open last block, or the stamp was not given out for it), `SafeMode`.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct UpdatePipelineRequestV1 {
@@ -315,7 +320,7 @@ pub struct UpdatePipelineRequestV1 {
 
 /// Asks for more datanodes for a pipeline that has lost some. HDFS: `ClientProtocol.getAdditionalDatanode`.
 ///
-/// Errors: `NotFound`, `LeaseLost`, `NoRoom` (there is none), `SafeMode`.
+/// Errors: `NotFound`, `LeaseLost`, `Busy`, `NoRoom` (there is none), `SafeMode`.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct AddDatanodesRequestV1 {
     /// The open file.
