@@ -2,14 +2,15 @@
 //!
 //! The read path: [`serve`]`/connection.rs` takes a call, `serve/read.rs` plans and sends it, `serve/open_files.rs` has
 //! the files, [`format::block`] says where things are in them. The write path: `serve/write.rs` moves packets,
-//! `serve/pipeline.rs` decides, [`store`] keeps files and journal. [`engine`] is the seam to the machine, [`link`] talks
-//! to the namenode, [`server`] ties them together.
+//! `serve/pipeline.rs` decides, [`store`] keeps files and journal. [`engine`] and [`machine`] are the seams to the machine,
+//! [`link`] talks to the namenode, [`server`] ties them together.
 
 pub mod config;
 pub mod engine;
 pub mod error;
 pub mod format;
 pub mod link;
+pub mod machine;
 pub mod metrics;
 pub mod node;
 pub mod serve;

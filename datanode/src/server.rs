@@ -1,6 +1,5 @@
 //! A running datanode: volumes, shards, link.
 
-use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,11 +14,11 @@ use crate::config::Config;
 use crate::engine::{self, Engines};
 use crate::error::{StartError, io_error};
 use crate::link::{Identity, Link};
+use crate::machine::{Machine, SystemMachine};
 use crate::metrics;
 use crate::node::Node;
 use crate::serve::{BlockService, CONNECTION_BYTES, WRITER_BYTES};
 use crate::store::Store;
-use crate::store::volume::write_durably;
 
 /// Memory of the process besides connections and writers.
 const BASE_BYTES: u64 = 128 << 20;
@@ -57,13 +56,14 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     if config.volumes.is_empty() {
         return Err(StartError::Config("volumes is empty: name a directory per disk".to_owned()));
     }
-    let cluster = read_join_file(&config.join_file)?;
+    let machine: Arc<dyn Machine> = Arc::new(SystemMachine);
+    let cluster = read_join_file(&*machine, &config.join_file)?;
     let namenode = config.namenode.clone().or(cluster.namenode.clone());
     let namenode = namenode.ok_or_else(|| {
         StartError::Config("neither `namenode` nor the join file names the namenode".to_owned())
     })?;
-    let store = Store::open(&config.volumes, cluster.cluster, config.reserved_bytes)?;
-    let id = datanode_id(config.state_dir.as_ref().unwrap_or(&config.volumes[0]))?;
+    let store = Store::open(machine.clone(), &config.volumes, cluster.cluster, config.reserved_bytes)?;
+    let id = datanode_id(&*machine, config.state_dir.as_ref().unwrap_or(&config.volumes[0]))?;
     let shards = shard_count(config);
     let (listeners, address) = listen(config, shards)?;
     let node = Arc::new(Node::new(id, cluster.cluster, cluster.key, store, config.clone(), shards));
@@ -149,28 +149,30 @@ impl Observed for View {
     }
 }
 
-fn read_join_file(path: &Path) -> Result<ClusterFile, StartError> {
+fn read_join_file(machine: &dyn Machine, path: &Path) -> Result<ClusterFile, StartError> {
     let error = |reason: String| StartError::JoinFile { path: path.to_owned(), reason };
-    let text = fs::read_to_string(path).map_err(|source| error(source.to_string()))?;
+    let text = machine.files().read_to_string(path).map_err(|source| error(source.to_string()))?;
     ClusterFile::parse(&text).map_err(|parse| error(parse.to_string()))
 }
 
 /// The id of this datanode: made at its first start.
-fn datanode_id(directory: &Path) -> Result<DatanodeId, StartError> {
+///
+/// # Errors
+/// `Parse`, or what the operating system says.
+pub fn datanode_id(machine: &dyn Machine, directory: &Path) -> Result<DatanodeId, StartError> {
     let path = directory.join("datanode.toml");
-    if path.exists() {
-        let text = fs::read_to_string(&path).map_err(io_error("read", &path))?;
+    if machine.files().exists(&path) {
+        let text = machine.files().read_to_string(&path).map_err(io_error("read", &path))?;
         let parse = |reason: String| StartError::Parse { path: path.clone(), reason };
         let state: StateFile = toml::from_str(&text).map_err(|error| parse(error.message().to_owned()))?;
         return state.datanode.parse().map_err(|error| parse(format!("{error}")));
     }
     let mut id = [0; 16];
-    getrandom::fill(&mut id)
-        .map_err(|error| io_error("make the id in", &path)(std::io::Error::other(error.to_string())))?;
+    machine.fill_random(&mut id).map_err(io_error("make the id in", &path))?;
     let id = DatanodeId(id);
-    fs::create_dir_all(directory).map_err(io_error("create", directory))?;
+    machine.files().create_directories(directory).map_err(io_error("create", directory))?;
     let text = format!("datanode = \"{id}\"\n");
-    write_durably(&path, &text).map_err(io_error("write", &path))?;
+    machine.files().write_durably(&path, text.as_bytes()).map_err(io_error("write", &path))?;
     Ok(id)
 }
 

@@ -11,13 +11,12 @@ mod tests;
 pub mod volume;
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
+use ringfs_disk::{Create, OpenOptions};
 use ringfs_proto::ids::{BlockId, ClusterId, Stamp, StorageId};
 use ringfs_proto::meta::membership::{ReplicaChangeV1, ReplicaState, ReplicaV1, VolumeStatusV1};
 use ringfs_proto::meta::namespace::BlockRefV1;
@@ -26,6 +25,7 @@ use ringfs_proto::{Code, WireError};
 use crate::error::{StartError, io_error};
 use crate::format::block::{Header, Layout, TailSlot};
 use crate::format::journal::{Event, Record};
+use crate::machine::Machine;
 use journal::Journal;
 use replica::Replica;
 use volume::Volume;
@@ -73,7 +73,7 @@ pub struct NewReplica {
 }
 
 #[derive(Debug)]
-struct Disk {
+struct Mounted {
     volume: Volume,
     journal: Journal,
 }
@@ -82,7 +82,8 @@ struct Disk {
 #[derive(Debug)]
 pub struct Store {
     cluster: ClusterId,
-    disks: Vec<Disk>,
+    machine: Arc<dyn Machine>,
+    disks: Vec<Mounted>,
     replicas: Vec<Mutex<HashMap<BlockId, Arc<Replica>>>>,
     changes: Mutex<Vec<(StorageId, ReplicaChangeV1)>>,
     changed: Condvar,
@@ -93,9 +94,15 @@ impl Store {
     ///
     /// # Errors
     /// [`StartError`]: the message says what to do.
-    pub fn open(paths: &[PathBuf], cluster: ClusterId, reserved_bytes: u64) -> Result<Self, StartError> {
+    pub fn open(
+        machine: Arc<dyn Machine>,
+        paths: &[PathBuf],
+        cluster: ClusterId,
+        reserved_bytes: u64,
+    ) -> Result<Self, StartError> {
         let mut store = Self {
             cluster,
+            machine,
             disks: Vec::new(),
             replicas: (0..STRIPES).map(|_| Mutex::default()).collect(),
             changes: Mutex::default(),
@@ -108,7 +115,7 @@ impl Store {
     }
 
     fn add_volume(&mut self, path: &Path, reserved_bytes: u64) -> Result<(), StartError> {
-        let volume = Volume::open(path, self.cluster, reserved_bytes)?;
+        let volume = Volume::open(&self.machine, path, self.cluster, reserved_bytes)?;
         let found = recovery::load(&volume).map_err(io_error("read the replicas of", path))?;
         let index = self.disks.len() as u16;
         for found in &found {
@@ -119,10 +126,10 @@ impl Store {
             volume.count_stored(found.block.length);
             self.stripe(found.block.block).lock().insert(found.block.block, Arc::new(replica));
         }
-        let journal = Journal::rewrite(path, volume.id, &recovery::records_of(&found));
+        let journal = Journal::rewrite(self.machine.files(), path, volume.id, &recovery::records_of(&found));
         let journal = journal.map_err(io_error("write the journal of", path))?;
         tracing::info!(path = %path.display(), storage = %volume.id, replicas = found.len(), "volume opened");
-        self.disks.push(Disk { volume, journal });
+        self.disks.push(Mounted { volume, journal });
         Ok(())
     }
 
@@ -193,7 +200,7 @@ impl Store {
         Ok(replica)
     }
 
-    fn make_file(&self, disk: &Disk, new: &NewReplica) -> io::Result<(PathBuf, u64, u64)> {
+    fn make_file(&self, disk: &Mounted, new: &NewReplica) -> io::Result<(PathBuf, u64, u64)> {
         let path = disk.volume.block_path(new.block);
         let record = Record {
             event: Event::BeingWritten,
@@ -202,12 +209,12 @@ impl Store {
             length: new.layout.limit,
         };
         let journaled = disk.journal.append(&record)?;
-        if let Some(directory) = path.parent().filter(|directory| !directory.exists()) {
-            fs::create_dir_all(directory)?;
+        let files = self.machine.files();
+        if let Some(directory) = path.parent().filter(|directory| !files.exists(directory)) {
+            files.create_directories(directory)?;
         }
         // What a crash left of an older replica of this block was in no journal: it is not worth keeping.
-        let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(true).write(true).mode(0o600).open(&path)?;
+        let file = files.open(&path, OpenOptions::WRITE.create(Create::Empty))?;
         let header = Header {
             cluster: self.cluster,
             storage: disk.volume.id,
@@ -219,7 +226,7 @@ impl Store {
         file.write_all_at(&header.encode(), 0)?;
         let allocated = new.expected.min(ALLOCATION_BYTES_MIN);
         if new.is_direct {
-            crate::engine::allocate(&file, new.layout.data_offset() + allocated, false)?;
+            file.allocate(new.layout.data_offset() + allocated, false)?;
         }
         Ok((path, allocated, journaled))
     }
@@ -233,11 +240,11 @@ impl Store {
         let index = usize::from(replica.volume);
         let disk = &self.disks[index];
         let finalize = || -> io::Result<()> {
-            let file = OpenOptions::new().write(true).open(&created.path)?;
+            let file = self.machine.files().open(&created.path, OpenOptions::WRITE)?;
             file.write_all_at(&slot.encode(replica.block, disk.volume.id), slot.offset())?;
             file.set_len(created.layout.data_offset() + slot.length)?;
             file.sync_all()?;
-            sync_directories(&created.path)?;
+            self.sync_directories(&created.path)?;
             let record = Record {
                 event: Event::Finalized,
                 block: replica.block,
@@ -263,11 +270,11 @@ impl Store {
         let index = usize::from(created.replica.volume);
         let disk = &self.disks[index];
         let sync = || -> io::Result<()> {
-            let file = OpenOptions::new().write(true).open(&created.path)?;
+            let file = self.machine.files().open(&created.path, OpenOptions::WRITE)?;
             file.sync_data()?;
             file.write_all_at(&slot.encode(created.replica.block, disk.volume.id), slot.offset())?;
             file.sync_data()?;
-            sync_directories(&created.path)?;
+            self.sync_directories(&created.path)?;
             disk.journal.sync(created.journaled)
         };
         sync().map_err(|error| self.io_failed(index, "sync replica of", created.replica.block, &error))
@@ -299,7 +306,7 @@ impl Store {
         replica.set_gone();
         let path = disk.volume.block_path(block);
         let delete = || -> io::Result<()> {
-            match fs::remove_file(&path) {
+            match self.machine.files().remove(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
@@ -378,6 +385,14 @@ impl Store {
         self.changed.notify_one();
     }
 
+    /// Makes the name of a block file durable, and those of the directories that may be new with it.
+    fn sync_directories(&self, path: &Path) -> io::Result<()> {
+        path.ancestors()
+            .skip(1)
+            .take(3)
+            .try_for_each(|directory| self.machine.files().sync_directory(directory))
+    }
+
     fn stripe(&self, block: BlockId) -> &Mutex<HashMap<BlockId, Arc<Replica>>> {
         &self.replicas[block.0 as usize % STRIPES]
     }
@@ -405,12 +420,4 @@ impl Store {
     pub fn storage_of(&self, replica: &Replica) -> StorageId {
         self.disks[usize::from(replica.volume)].volume.id
     }
-}
-
-/// Makes the name of a block file durable, and those of the directories that may be new with it.
-fn sync_directories(path: &Path) -> io::Result<()> {
-    for directory in path.ancestors().skip(1).take(3) {
-        File::open(directory)?.sync_all()?;
-    }
-    Ok(())
 }

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 pub use start::{Engines, Options, start};
 pub use stop::Stop;
-pub(crate) use system::allocate;
+use system::allocate;
 pub use system::blocked_calls;
 pub(crate) use system::shut_down;
 use system::{

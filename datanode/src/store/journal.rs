@@ -1,11 +1,10 @@
 //! The open journal of a volume: appended at once, synced in groups.
 
-use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use ringfs_disk::{Create, Disk, DiskFile, OpenOptions};
 use ringfs_proto::ids::StorageId;
 
 use crate::format::journal::{RECORD_BYTES, Record, Scan, encode_header, scan};
@@ -23,7 +22,7 @@ pub enum Loaded {
 
 #[derive(Debug)]
 struct Inner {
-    file: File,
+    file: Arc<dyn DiskFile>,
     records: u64,
     synced: u64,
     is_syncing: bool,
@@ -43,8 +42,8 @@ pub struct Journal {
 ///
 /// # Errors
 /// What the operating system says, but for a missing file.
-pub fn load(directory: &Path, storage: StorageId) -> io::Result<Loaded> {
-    let bytes = match fs::read(directory.join(NAME)) {
+pub fn load(files: &dyn Disk, directory: &Path, storage: StorageId) -> io::Result<Loaded> {
+    let bytes = match files.read(&directory.join(NAME)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::Unusable(None)),
         Err(error) => return Err(error),
@@ -60,18 +59,23 @@ impl Journal {
     ///
     /// # Errors
     /// What the operating system says; the old journal is then still there.
-    pub fn rewrite(directory: &Path, storage: StorageId, live: &[Record]) -> io::Result<Self> {
+    pub fn rewrite(
+        files: &dyn Disk,
+        directory: &Path,
+        storage: StorageId,
+        live: &[Record],
+    ) -> io::Result<Self> {
         let (new, path) = (directory.join("journal.new"), directory.join(NAME));
         let mut bytes = encode_header(storage).to_vec();
         bytes.reserve(live.len() * RECORD_BYTES);
         for (record, sequence) in live.iter().zip(1..) {
             bytes.extend(record.encode(storage, sequence));
         }
-        let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+        let file = files.open(&new, OpenOptions::WRITE.create(Create::Empty))?;
         file.write_all_at(&bytes, 0)?;
         file.sync_all()?;
-        fs::rename(&new, &path)?;
-        File::open(directory)?.sync_all()?;
+        files.rename(&new, &path)?;
+        files.sync_directory(directory)?;
         let records = live.len() as u64;
         let inner = Inner { file, records, synced: records, is_syncing: false, has_failed: false };
         Ok(Self {
@@ -113,9 +117,9 @@ impl Journal {
                 continue;
             }
             inner.is_syncing = true;
-            let (covered, file) = (inner.records, inner.file.try_clone());
+            let (covered, file) = (inner.records, inner.file.clone());
             drop(inner);
-            let result = file.and_then(|file| file.sync_data());
+            let result = file.sync_data();
             inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
             inner.is_syncing = false;
             match &result {
@@ -130,6 +134,7 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
+    use ringfs_disk::SystemDisk;
     use ringfs_proto::ids::{BlockId, Stamp};
 
     use super::*;
@@ -141,7 +146,7 @@ mod tests {
         let storage = StorageId([1; 16]);
         let record =
             |block| Record { event: Event::Finalized, block: BlockId(block), stamp: Stamp(1), length: block };
-        let journal = Journal::rewrite(temp.path(), storage, &[record(1)]).expect("made");
+        let journal = Journal::rewrite(&SystemDisk, temp.path(), storage, &[record(1)]).expect("made");
         std::thread::scope(|scope| {
             for thread in 0..8 {
                 let journal = &journal;
@@ -153,7 +158,7 @@ mod tests {
                 });
             }
         });
-        match load(temp.path(), storage).expect("read") {
+        match load(&SystemDisk, temp.path(), storage).expect("read") {
             Loaded::Records(records) => assert_eq!((records.len(), records[0]), (401, record(1))),
             Loaded::Unusable(offset) => panic!("unusable at {offset:?}"),
         }

@@ -2,12 +2,10 @@
 //! can be verified.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use ringfs_disk::{DiskFile, OpenOptions};
 use ringfs_proto::ids::BlockId;
 use ringfs_proto::meta::membership::ReplicaState;
 use ringfs_proto::meta::namespace::BlockRefV1;
@@ -35,10 +33,10 @@ pub struct Found {
 /// # Errors
 /// What the operating system says.
 pub fn load(volume: &Volume) -> io::Result<Vec<Found>> {
-    let records = match journal::load(volume.path(), volume.id)? {
+    let records = match journal::load(volume.files(), volume.path(), volume.id)? {
         Loaded::Records(records) => live(&records),
         Loaded::Unusable(offset) => {
-            if volume.path().join("blocks").exists() {
+            if volume.files().exists(&volume.path().join("blocks")) {
                 tracing::warn!(path = %volume.path().display(), ?offset, "journal is missing or damaged: rebuilding it from the block files");
             }
             scan_files(volume)?
@@ -89,13 +87,16 @@ fn live(records: &[Record]) -> Vec<Record> {
 fn scan_files(volume: &Volume) -> io::Result<Vec<Record>> {
     let mut records = Vec::new();
     let root = volume.path().join("blocks");
-    if !root.exists() {
+    if !volume.files().exists(&root) {
         return Ok(records);
     }
-    for high in fs::read_dir(root)? {
-        for low in fs::read_dir(high?.path())? {
-            for file in fs::read_dir(low?.path())? {
-                let path = file?.path();
+    let files = volume.files();
+    for high in files.list(&root)? {
+        let high = root.join(high);
+        for low in files.list(&high)? {
+            let low = high.join(low);
+            for file in files.list(&low)? {
+                let path = low.join(file);
                 match read_head(&path, volume) {
                     Ok((header, slot)) => records.push(record_of(&header, slot)),
                     Err(reason) => {
@@ -120,7 +121,7 @@ fn record_of(header: &Header, slot: Option<TailSlot>) -> Record {
 
 fn read_head(path: &Path, volume: &Volume) -> Result<(Header, Option<TailSlot>), String> {
     let mut head = vec![0; HEAD_BYTES];
-    let file = File::open(path).map_err(|error| error.to_string())?;
+    let file = volume.files().open(path, OpenOptions::READ).map_err(|error| error.to_string())?;
     file.read_exact_at(&mut head, 0).map_err(|error| error.to_string())?;
     let header = Header::decode(&head).map_err(|error| error.to_string())?;
     if header.storage != volume.id {
@@ -149,10 +150,10 @@ fn reopen(volume: &Volume, block: BlockId) -> io::Result<Option<Found>> {
         }));
     };
     let state = if slot.is_finalized { ReplicaState::Finalized } else { ReplicaState::WaitingForRecovery };
-    let file = File::open(&path)?;
-    let (length, tail_crc) = verified_prefix(&file, &header.layout, &slot)?;
+    let file = volume.files().open(&path, OpenOptions::READ)?;
+    let (length, tail_crc) = verified_prefix(&*file, &header.layout, &slot)?;
     // What is written around the page cache must not stay in it. Only a hint: readers ask for direct reads anyway.
-    let _hint = posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    file.drop_cache();
     let is_corrupt = length < slot.synced_length || (slot.is_finalized && length < slot.length);
     if length < slot.length {
         tracing::warn!(path = %path.display(), claimed = slot.length, length, synced = slot.synced_length, "open replica is cut to what can be verified");
@@ -162,7 +163,7 @@ fn reopen(volume: &Volume, block: BlockId) -> io::Result<Option<Found>> {
 }
 
 /// The longest prefix of a replica whose chunks match their checksums, and the checksum of its partial last chunk.
-fn verified_prefix(file: &File, layout: &Layout, slot: &TailSlot) -> io::Result<(u64, u32)> {
+fn verified_prefix(file: &dyn DiskFile, layout: &Layout, slot: &TailSlot) -> io::Result<(u64, u32)> {
     let chunk_bytes = u64::from(layout.chunk_bytes);
     let (whole, rest) = (slot.length / chunk_bytes, slot.length % chunk_bytes);
     let mut data = vec![0; layout.chunk_bytes as usize];

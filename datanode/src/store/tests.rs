@@ -1,11 +1,12 @@
 //! The store on real directories: restarts after crashes, damage, full disks, tails that grow under readers.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ringfs_disk::SystemDisk;
 use ringfs_proto::buffer::AlignedBuffer;
 use ringfs_proto::checksum::{ChecksumType, compute_chunks};
 use tempfile::TempDir;
@@ -13,6 +14,7 @@ use tempfile::TempDir;
 use super::replica::Tail;
 use super::*;
 use crate::format::block::HEAD_BYTES;
+use crate::machine::SystemMachine;
 
 const CLUSTER: ClusterId = ClusterId([1; 16]);
 const CHUNK: u32 = 512;
@@ -31,7 +33,7 @@ impl Fixture {
     }
 
     fn open(&self) -> Store {
-        Store::open(&[self.path()], CLUSTER, 0).expect("opened")
+        Store::open(Arc::new(SystemMachine), &[self.path()], CLUSTER, 0).expect("opened")
     }
 }
 
@@ -210,7 +212,7 @@ fn many_replicas_are_loaded_from_the_journal_alone() {
     let record =
         |block| Record { event: Event::Finalized, block: BlockId(block), stamp: Stamp(1), length: 1 };
     let records: Vec<Record> = (1..=200_000).map(record).collect();
-    Journal::rewrite(&fixture.path(), storage, &records).expect("written");
+    Journal::rewrite(&SystemDisk, &fixture.path(), storage, &records).expect("written");
     let store = fixture.open();
     let (replicas, corrupt) = store.snapshot(storage);
     assert_eq!((replicas.len(), corrupt.len()), (200_000, 0));
@@ -220,7 +222,8 @@ fn many_replicas_are_loaded_from_the_journal_alone() {
 #[test]
 fn below_the_reserve_nothing_is_created() {
     let fixture = Fixture::new();
-    let store = Store::open(&[fixture.path()], CLUSTER, u64::MAX / 2).expect("opened");
+    let store =
+        Store::open(Arc::new(SystemMachine), &[fixture.path()], CLUSTER, u64::MAX / 2).expect("opened");
     assert_eq!(code(store.create(&new_replica(&store, 1))), Code::NoRoom);
     assert!(store.find(BlockId(1)).is_none());
     assert_eq!(store.volumes()[0].remaining_bytes, 0);

@@ -7,25 +7,21 @@
 //! | `journal` | which replicas there are, see [`crate::format::journal`] |
 //! | `blocks/XX/YY/blk_ID` | a block file; XX and YY are bits 16 to 24 and 8 to 16 of the id |
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use ringfs_disk::{Create, Disk, DiskLock, OpenOptions};
 use ringfs_proto::ids::{BlockId, ClusterId, StorageId};
 use ringfs_proto::meta::membership::VolumeStatusV1;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{StartError, io_error};
+use crate::machine::Machine;
 
 const VERSION: u32 = 1;
 const IDENTITY: &str = "volume.toml";
-/// How long a lock that is held is asked for again.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,17 +32,23 @@ struct Identity {
 }
 
 /// A volume that this process owns.
-#[derive(Debug)]
 pub struct Volume {
     /// Its id.
     pub id: StorageId,
+    machine: Arc<dyn Machine>,
     path: PathBuf,
     reserved_bytes: u64,
     used_bytes: AtomicU64,
     promised_bytes: AtomicU64,
     replicas: AtomicU64,
     has_failed: AtomicBool,
-    _lock: Flock<File>,
+    _lock: DiskLock,
+}
+
+impl std::fmt::Debug for Volume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "volume {} in {}", self.id, self.path.display())
+    }
 }
 
 impl Volume {
@@ -54,26 +56,28 @@ impl Volume {
     ///
     /// # Errors
     /// [`StartError`]: the message says what to do.
-    pub fn open(path: &Path, cluster: ClusterId, reserved_bytes: u64) -> Result<Self, StartError> {
+    pub fn open(
+        machine: &Arc<dyn Machine>,
+        path: &Path,
+        cluster: ClusterId,
+        reserved_bytes: u64,
+    ) -> Result<Self, StartError> {
+        let files = machine.files();
         let read_only = |source| StartError::ReadOnly { path: path.to_owned(), source };
-        fs::create_dir_all(path).map_err(read_only)?;
+        files.create_directories(path).map_err(read_only)?;
         let identity_path = path.join(IDENTITY);
-        if !identity_path.exists() {
-            make_identity(path, &identity_path, cluster)?;
+        if !files.exists(&identity_path) {
+            make_identity(&**machine, path, &identity_path, cluster)?;
         }
-        let mut options = OpenOptions::new();
-        let file = options
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path.join("lock"))
-            .map_err(read_only)?;
-        let lock = lock(file).map_err(|_held| StartError::Locked { path: path.to_owned() })?;
-        let id = read_identity(path, &identity_path, cluster)?;
-        check_writable(path).map_err(read_only)?;
+        let lock = files.lock(&path.join("lock")).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => StartError::Locked { path: path.to_owned() },
+            _ => read_only(error),
+        })?;
+        let id = read_identity(files, path, &identity_path, cluster)?;
+        check_writable(files, path).map_err(read_only)?;
         Ok(Self {
             id,
+            machine: machine.clone(),
             path: path.to_owned(),
             reserved_bytes,
             used_bytes: AtomicU64::new(0),
@@ -82,6 +86,11 @@ impl Volume {
             has_failed: AtomicBool::new(false),
             _lock: lock,
         })
+    }
+
+    /// The file system that it is on.
+    pub fn files(&self) -> &dyn Disk {
+        self.machine.files()
     }
 
     /// Its directory.
@@ -161,31 +170,39 @@ impl Volume {
 
     /// Bytes of the file system, and those that are free.
     fn space(&self) -> io::Result<(u64, u64)> {
-        let stat = nix::sys::statvfs::statvfs(&self.path)?;
-        Ok((stat.blocks() * stat.fragment_size(), stat.blocks_available() * stat.fragment_size()))
+        self.files().space(&self.path).map(|space| (space.capacity_bytes, space.free_bytes))
     }
 }
 
-fn make_identity(path: &Path, identity_path: &Path, cluster: ClusterId) -> Result<(), StartError> {
-    let entries = fs::read_dir(path).map_err(io_error("list", path))?;
-    let is_ours = |name: &std::ffi::OsStr| name == "lock" || name == "lost+found" || name == "datanode.toml";
-    if entries.filter_map(Result::ok).any(|entry| !is_ours(&entry.file_name())) {
+fn make_identity(
+    machine: &dyn Machine,
+    path: &Path,
+    identity_path: &Path,
+    cluster: ClusterId,
+) -> Result<(), StartError> {
+    let entries = machine.files().list(path).map_err(io_error("list", path))?;
+    let is_ours = |name: &str| ["lock", "lost+found", "datanode.toml"].contains(&name);
+    if entries.iter().any(|name| !is_ours(name)) {
         return Err(StartError::NotAVolume { path: path.to_owned() });
     }
     let mut id = [0; 16];
-    getrandom::fill(&mut id)
-        .map_err(|error| io_error("make the id of", path)(io::Error::other(error.to_string())))?;
+    machine.fill_random(&mut id).map_err(io_error("make the id of", path))?;
     let identity =
         Identity { version: VERSION, cluster: cluster.to_string(), storage: StorageId(id).to_string() };
     let text = toml::to_string(&identity)
         .map_err(|error| io_error("make the id of", path)(io::Error::other(error)))?;
-    write_durably(identity_path, &text)
-        .map_err(|source| StartError::ReadOnly { path: path.to_owned(), source })
+    let written = machine.files().write_durably(identity_path, text.as_bytes());
+    written.map_err(|source| StartError::ReadOnly { path: path.to_owned(), source })
 }
 
-fn read_identity(path: &Path, identity_path: &Path, cluster: ClusterId) -> Result<StorageId, StartError> {
+fn read_identity(
+    files: &dyn Disk,
+    path: &Path,
+    identity_path: &Path,
+    cluster: ClusterId,
+) -> Result<StorageId, StartError> {
     let parse = |reason: String| StartError::Parse { path: identity_path.to_owned(), reason };
-    let text = fs::read_to_string(identity_path).map_err(io_error("read", identity_path))?;
+    let text = files.read_to_string(identity_path).map_err(io_error("read", identity_path))?;
     let identity: Identity = toml::from_str(&text).map_err(|error| parse(error.message().to_owned()))?;
     if identity.version != VERSION {
         return Err(parse(format!("version {}, this release knows {VERSION}", identity.version)));
@@ -197,32 +214,9 @@ fn read_identity(path: &Path, identity_path: &Path, cluster: ClusterId) -> Resul
     identity.storage.parse().map_err(|error| parse(format!("{error}")))
 }
 
-/// Takes a lock. A process that was killed holds its own for a moment longer, until its last thread is gone.
-fn lock(mut file: File) -> Result<Flock<File>, Errno> {
-    let begin = Instant::now();
-    loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((_, errno)) if begin.elapsed() > LOCK_PATIENCE => return Err(errno),
-            Err((held, _)) => file = held,
-        }
-        std::thread::park_timeout(LOCK_PATIENCE / 40);
-    }
-}
-
 /// A volume that turns read-only is better found at the start than at the first block.
-fn check_writable(path: &Path) -> io::Result<()> {
+fn check_writable(files: &dyn Disk, path: &Path) -> io::Result<()> {
     let probe = path.join("write-probe");
-    fs::write(&probe, b"")?;
-    fs::remove_file(probe)
-}
-
-/// Writes a small file and makes it and its directory entry durable.
-pub fn write_durably(path: &Path, text: &str) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    drop(files.open(&probe, OpenOptions::WRITE.create(Create::Empty))?);
+    files.remove(&probe)
 }
