@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Directories of the write-ahead log; exactly one for now. Made by `ringfs namenode --format`.
+    /// Directories of the namenode, mirrors of each other. Made by `ringfs namenode --format`; an empty one that is added
+    /// later is filled at the next start.
     pub wal_dirs: Vec<PathBuf>,
     /// Address to listen on. Beyond loopback, users are taken at their word.
     pub bind: IpAddr,

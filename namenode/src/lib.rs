@@ -4,6 +4,7 @@
 //! [`rpc`] moves frames, [`server`] ties them together.
 
 pub mod blocks;
+pub mod boot;
 pub mod calls;
 pub mod config;
 pub mod core;

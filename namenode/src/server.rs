@@ -5,18 +5,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use ringfs_disk::{Disk, SystemDisk};
 use ringfs_proto::ids::{ClusterId, LogIndex};
 use ringfs_proto::limits::{CALLS_IN_FLIGHT_MAX, META_BYTES_MAX};
 use ringfs_proto::metrics::{Metric, Observed};
 
+use crate::boot::{self, Booted};
 use crate::config::Config;
 use crate::core::{Core, Now};
-use crate::directory::{Directory, DirectoryError};
+use crate::directory::{self, Directories, DirectoryError};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
 use crate::rpc::Rpc;
-use crate::state::State;
-use crate::wal::{self, Options, WalError, WalHandle};
+use crate::wal::{self, WalError, WalHandle};
 
 /// Between two looks at the clock when nothing comes in.
 const TICK: Duration = Duration::from_millis(100);
@@ -50,14 +51,16 @@ pub enum StartError {
     Thread(std::io::Error),
 }
 
-/// Makes a new cluster in the configured directory.
+/// Makes a new cluster in the configured directories.
 ///
 /// # Errors
 /// `Config`, `Directory`.
 pub fn format(config: &Config) -> Result<ClusterId, StartError> {
-    let directory = wal_dir(config)?;
+    if config.wal_dirs.is_empty() {
+        return Err(StartError::Config("wal_dirs is empty: name the directories of the log".to_owned()));
+    }
     let superuser = process_user();
-    Ok(Directory::format(directory, &superuser, &config.superuser_group)?.cluster)
+    Ok(directory::format(&SystemDisk, &config.wal_dirs, &superuser, &config.superuser_group)?.cluster)
 }
 
 /// A running namenode.
@@ -78,17 +81,21 @@ struct Shared {
     failure: Mutex<Option<String>>,
 }
 
-/// Starts a namenode on a formatted directory. Returns when it listens.
+/// Starts a namenode on formatted directories. Returns when it listens.
 ///
 /// # Errors
 /// [`StartError`]: the message says what to do.
 pub fn start(config: &Config) -> Result<Server, StartError> {
-    let directory = Directory::open(wal_dir(config)?)?;
-    let (cluster, key) = (directory.cluster.cluster, directory.cluster.key.clone());
     warn_of_trust(config);
+    let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
+    let begin = Instant::now();
+    let Booted { directories, state, log } = boot::boot(&disk, config, random()?)?;
+    tracing::info!(records = log.last().0, elapsed_ms = begin.elapsed().as_millis() as u64, "log replayed");
+    let (cluster, key) = (directories.identity.cluster.cluster, directories.identity.cluster.key.clone());
     let inbox = Arc::new(Inbox::default());
-    let mut state = State::new(&directory.superuser, &directory.group);
-    let wal = open_log(&directory, config, &mut state, &inbox)?;
+    let completions = inbox.clone();
+    let on_complete = move |completion| completions.add(|work| work.completions.push(completion));
+    let wal = wal::start(log, config.io_uring, on_complete)?;
     let clock = Clock::start();
     let core = Core::new(state, cluster, key, config.clone(), clock.now(), clock.now().wall_ms);
     let metrics = core.metrics().clone();
@@ -101,8 +108,14 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     let memory_limit_bytes = memory_limit(config);
     tracing::info!(%address, %cluster, memory_limit_bytes, "namenode listens");
     let shared = Arc::new(Shared { metrics, rpc: Mutex::new(Some(rpc)), failure: Mutex::new(None) });
-    let namespace =
-        Namespace { core, wal, clock, inbox: inbox.clone(), shared: shared.clone(), _directory: directory };
+    let namespace = Namespace {
+        core,
+        wal,
+        clock,
+        inbox: inbox.clone(),
+        shared: shared.clone(),
+        _directories: directories,
+    };
     let thread = std::thread::Builder::new().name("namespace".to_owned()).spawn(move || namespace.run());
     let thread = Some(thread.map_err(StartError::Thread)?);
     Ok(Server { address, cluster, inbox, thread, shared, memory_limit_bytes })
@@ -177,7 +190,7 @@ struct Namespace {
     clock: Clock,
     inbox: Arc<Inbox>,
     shared: Arc<Shared>,
-    _directory: Directory,
+    _directories: Directories,
 }
 
 impl Namespace {
@@ -202,7 +215,7 @@ impl Namespace {
             work.calls.into_iter().for_each(|call| self.core.call(call, now));
             if last_tick.elapsed() >= TICK {
                 last_tick = Instant::now();
-                self.core.set_log_has_room(self.wal.has_room());
+                self.core.set_log_has_room(self.wal.status().has_room());
                 self.core.tick(now);
             }
             self.hand_over();
@@ -259,33 +272,10 @@ impl Clock {
     }
 }
 
-fn open_log(
-    directory: &Directory,
-    config: &Config,
-    state: &mut State,
-    inbox: &Arc<Inbox>,
-) -> Result<WalHandle, StartError> {
-    let options = Options { segment_bytes: config.wal_segment_bytes, io_uring: config.io_uring };
-    let begin = Instant::now();
-    let mut effects = Vec::new();
-    let mut on_record = |record| {
-        // A refusal was the answer when the record was written, and is the answer again.
-        let _refused_again = state.apply(&record, &mut effects);
-        effects.clear();
-    };
-    let completions = inbox.clone();
-    let on_complete = move |completion| completions.add(|work| work.completions.push(completion));
-    let (wal, last) = wal::start(directory, &options, &mut on_record, on_complete)?;
-    tracing::info!(records = last.0, elapsed_ms = begin.elapsed().as_millis() as u64, "log replayed");
-    Ok(wal)
-}
-
-fn wal_dir(config: &Config) -> Result<&std::path::Path, StartError> {
-    match config.wal_dirs.as_slice() {
-        [only] => Ok(only),
-        [] => Err(StartError::Config("wal_dirs is empty: name the directory of the log".to_owned())),
-        _ => Err(StartError::Config("wal_dirs: this release keeps exactly one".to_owned())),
-    }
+fn random() -> Result<u64, StartError> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).map_err(|error| StartError::Config(format!("no random numbers: {error}")))?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 fn warn_of_trust(config: &Config) {

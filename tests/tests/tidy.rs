@@ -28,7 +28,7 @@ const SLEEP: &str = concat!("thread::", "sleep(");
 /// Files that may hold banned text, with the text and the reason.
 const BANNED_EXCEPTIONS: &[(&str, &str, &str)] = &[
     ("tests/src/wait.rs", SLEEP, "the one place that waits for a condition, with a deadline"),
-    ("namenode/src/wal/thread.rs", SLEEP, "a thread of its own waits for room on the disk"),
+    ("namenode/src/wal/prepare.rs", SLEEP, "a thread of its own waits for room on the disk"),
 ];
 
 const MACHINE_PATHS: &[&str] = &[concat!("/wo", "rk/"), concat!("/ho", "me/"), concat!("/ro", "ot/")];

@@ -1,8 +1,9 @@
-//! How a batch reaches the disk: by io_uring where it is allowed, else by plain writes.
+//! How a batch reaches the disks: by io_uring where it is allowed, else by plain writes.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use ringfs_disk::DiskFile;
 
 use super::WalError;
 use super::uring::Ring;
@@ -10,23 +11,23 @@ use crate::config::IoUring;
 use ringfs_proto::buffer::AlignedBuffer;
 
 /// A segment open for synced writes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SyncedFile {
-    pub file: File,
+    pub file: Arc<dyn DiskFile>,
     /// Whether the descriptor syncs each write by itself (`O_DSYNC`).
     pub is_dsync: bool,
 }
 
 /// Writes batches.
 pub enum Appender {
-    /// Through io_uring.
+    /// Through io_uring, to all directories at once.
     Ring(Ring),
-    /// By pwrite.
+    /// By pwrite, to one directory after the other.
     Plain,
 }
 
 impl Appender {
-    /// Chooses, and says so in the log once.
+    /// Chooses, and says so in the log once. To be called on the thread that appends.
     ///
     /// # Errors
     /// `IoUringUnavailable` when it was demanded.
@@ -53,22 +54,30 @@ impl Appender {
     /// Another segment follows: nothing of the old one is held any longer.
     pub fn switch(&mut self) {
         if let Self::Ring(ring) = self {
-            ring.forget_segment();
+            ring.forget_segments();
         }
     }
 
-    /// Writes the whole buffer and waits until it is on stable storage.
-    pub fn append(
+    /// Writes the whole buffer to each target and waits until it is on stable storage there, or has failed.
+    pub fn append<'a>(
         &mut self,
-        target: &SyncedFile,
+        targets: impl Iterator<Item = &'a SyncedFile> + Clone,
         buffer: AlignedBuffer,
         offset: u64,
-    ) -> (io::Result<()>, AlignedBuffer) {
-        let (result, buffer) = match self {
-            Self::Ring(ring) => ring.write_all_at(&target.file, buffer, offset),
-            Self::Plain => (target.file.write_all_at(buffer.as_ref(), offset), buffer),
+    ) -> (Vec<io::Result<()>>, AlignedBuffer) {
+        let descriptors: Option<Vec<_>> = targets.clone().map(|target| target.file.descriptor()).collect();
+        let (mut results, buffer) = match (self, descriptors) {
+            (Self::Ring(ring), Some(descriptors)) => ring.write_all_at(&descriptors, buffer, offset),
+            _ => {
+                let write = |target: &SyncedFile| target.file.write_all_at(buffer.as_ref(), offset);
+                (targets.clone().map(write).collect(), buffer)
+            }
         };
-        let result = result.and_then(|()| if target.is_dsync { Ok(()) } else { target.file.sync_data() });
-        (result, buffer)
+        for (result, target) in results.iter_mut().zip(targets) {
+            if result.is_ok() && !target.is_dsync {
+                *result = target.file.sync_data();
+            }
+        }
+        (results, buffer)
     }
 }

@@ -1,20 +1,21 @@
 //! The ring of marks: up to which record replies have left, for a log that has gone idle.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use ringfs_disk::{Create, Disk, DiskFile, OpenOptions};
 use ringfs_proto::ids::{ClusterId, LogIndex};
 
 use super::format::{MARK_BYTES, decode_mark, encode_mark};
 use super::{WalError, io_error};
 
 const SLOTS: u64 = 8;
+const FILE: &str = "marks";
 
 /// The open ring.
 #[derive(Debug)]
 pub struct Marks {
-    file: File,
+    file: Arc<dyn DiskFile>,
     path: PathBuf,
     cluster: ClusterId,
     next_slot: u64,
@@ -23,11 +24,10 @@ pub struct Marks {
 
 impl Marks {
     /// Opens or makes the ring, and finds its highest mark.
-    pub fn open(directory: &Path, cluster: ClusterId) -> Result<(Self, LogIndex), WalError> {
-        let path = directory.join("marks");
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(false).read(true).write(true).mode(0o600).custom_flags(libc::O_DSYNC);
-        let file = options.open(&path).map_err(io_error("open", &path))?;
+    pub fn open(disk: &dyn Disk, directory: &Path, cluster: ClusterId) -> Result<(Self, LogIndex), WalError> {
+        let path = directory.join(FILE);
+        let options = OpenOptions::READ_WRITE.create(Create::IfMissing).synced();
+        let file = disk.open(&path, options).map_err(io_error("open", &path))?;
         let mut bytes = vec![0; MARK_BYTES];
         let (mut highest, mut next_slot) = (LogIndex(0), 0);
         for slot in 0..SLOTS {

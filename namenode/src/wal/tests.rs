@@ -3,21 +3,26 @@
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
-use ringfs_proto::ids::{CallId, LogIndex, SessionId, Term};
+use ringfs_proto::ids::{CallId, ClusterId, LogIndex, SessionId, Term};
 
 use super::format::{BatchHeader, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::members::{Found, Members, choose};
 use super::record::{ChangeV1, DeleteV1, RecordV1};
 use super::*;
 use crate::config::IoUring;
-use crate::directory::Directory;
+use crate::directory;
+use ringfs_disk::{Disk, SystemDisk};
 
 const SEGMENT_BYTES: u64 = 4 * BATCH_BYTES_MAX as u64;
 
 struct Fixture {
     temp: tempfile::TempDir,
     io_uring: IoUring,
+    directories: Vec<PathBuf>,
+    cluster: ClusterId,
 }
 
 struct Running {
@@ -28,28 +33,47 @@ struct Running {
 
 impl Fixture {
     fn new(io_uring: IoUring) -> Self {
+        Self::with_directories(io_uring, &["nn"])
+    }
+
+    fn with_directories(io_uring: IoUring, names: &[&str]) -> Self {
         let temp = tempfile::tempdir().expect("temporary directory");
-        Directory::format(&temp.path().join("nn"), "ann", "staff").expect("formatted");
-        Self { temp, io_uring }
+        let directories: Vec<PathBuf> = names.iter().map(|name| temp.path().join(name)).collect();
+        let made = directory::format(&SystemDisk, &directories, "ann", "staff").expect("formatted");
+        Self { temp, io_uring, directories, cluster: made.cluster }
     }
 
     fn path(&self) -> PathBuf {
-        self.temp.path().join("nn")
+        self.directories[0].clone()
     }
 
     fn open(&self) -> Result<(Running, Vec<RecordV1>), WalError> {
-        let directory = Directory::open(&self.path()).expect("opened");
-        let options = Options { segment_bytes: SEGMENT_BYTES, io_uring: self.io_uring };
+        self.open_with(SEGMENT_BYTES)
+    }
+
+    fn open_with(&self, segment_bytes: u64) -> Result<(Running, Vec<RecordV1>), WalError> {
+        let found: Vec<_> = self.directories.iter().map(|path| (path.clone(), Found::Ours)).collect();
+        let choice = choose(&SystemDisk, &found)?;
+        let options = Options { segment_bytes, seed: 77 + choice.opening };
         let mut records = Vec::new();
-        let (sender, completions) = channel();
-        let on_complete = move |completion| drop(sender.send(completion));
-        let (wal, last) = start(&directory, &options, &mut |record| records.push(record), on_complete)?;
+        let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
+        let mut on_record = |record| records.push(record);
+        let log = Log::open(disk, &choice, self.cluster, &options, LogIndex(0), &mut on_record)?;
+        let last = log.last();
         assert_eq!(last.0, records.len() as u64);
+        let (sender, completions) = channel();
+        let wal = start(log, self.io_uring, move |completion| drop(sender.send(completion)))?;
         Ok((Running { wal, completions, next: last.0 + 1 }, records))
     }
 
     fn segments(&self) -> Vec<PathBuf> {
-        segment::list(&self.path()).expect("listed").into_iter().map(|(_, path)| path).collect()
+        self.segments_of(0)
+    }
+
+    fn segments_of(&self, index: usize) -> Vec<PathBuf> {
+        let directory = &self.directories[index];
+        let firsts = segment::list(&SystemDisk, directory).expect("listed");
+        firsts.into_iter().map(|first| segment::path(directory, first)).collect()
     }
 }
 
@@ -66,7 +90,7 @@ impl Running {
     }
 }
 
-fn record(index: u64, text_bytes: usize) -> RecordV1 {
+pub(super) fn record(index: u64, text_bytes: usize) -> RecordV1 {
     RecordV1 {
         index: LogIndex(index),
         term: Term(1),
@@ -213,84 +237,102 @@ fn foreign_and_missing_segments_are_refused() {
 }
 
 #[test]
-fn headers_have_these_bytes() {
-    let header = SegmentHeader {
-        cluster: ringfs_proto::ids::ClusterId([0xab; 16]),
-        epoch: 5,
-        first: LogIndex(9),
-        bytes: 1 << 26,
-    };
-    let hex: String = header.encode().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(
-        hex,
-        concat!(
-            "5246535701000000",
-            "abababababababababababababababab",
-            "0500000000000000",
-            "0900000000000000",
-            "0000000400000000",
-            "3298964b"
-        )
-    );
-    let mut builder = BatchBuilder::default();
-    builder.push(&record(9, 4));
-    let batch = builder.seal(header.seed(), Term(1), LogIndex(8));
-    let hex: String = batch.as_ref()[..56].iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(
-        hex,
-        "52465342aa000000010000000000000009000000000000000100000000000000080000000000000000000000ca9c69e1720000004b9912a8"
-    );
+fn mirrors_hold_the_same_bytes_with_both_appenders() {
+    for io_uring in [IoUring::Auto, IoUring::Off] {
+        let fixture = Fixture::with_directories(io_uring, &["a", "b", "c"]);
+        let (mut running, _) = fixture.open_with(SEGMENT_BYTES_MIN).expect("opened");
+        for size in [10, 30_000, 100_000, 200] {
+            running.append(3, size);
+        }
+        running.wal.stop();
+        let segments = fixture.segments();
+        assert!(segments.len() > 2, "{segments:?}");
+        for other in [1, 2] {
+            for (one, other) in segments.iter().zip(fixture.segments_of(other)) {
+                assert_eq!(fs::read(one).expect("read"), fs::read(other).expect("read"));
+            }
+        }
+        assert_eq!(fixture.open().expect("replayed").1.len(), 12);
+    }
 }
 
-/// One record of each kind, as it lands on disk. A change of rkyv, of its features, or of a field's order shows here.
 #[test]
-fn records_have_these_bytes() {
-    use ringfs_proto::checksum::{ChecksumType, crc32};
-    use ringfs_proto::ids::{BlockId, InodeId, Stamp};
-    use ringfs_proto::meta::namespace::BlockRefV1;
-    use ringfs_proto::wire::Message;
-
-    use super::record::*;
-
-    let path = || "/data/part-0".to_owned();
-    let (inode, block) = (InodeId(5), BlockRefV1 { block: BlockId(1), stamp: Stamp(2), length: 3 });
-    let create = CreateV1 {
-        path: path(),
-        mode: 0o644,
-        overwrite: true,
-        create_parents: true,
-        replication: 3,
-        block_size: 1 << 27,
-        checksum: ChecksumType::Crc32c,
-        chunk_bytes: 4096,
-    };
-    let changes = [
-        ChangeV1::Mkdirs(MkdirsV1 { path: path(), mode: 0o755, create_parents: true }),
-        ChangeV1::Create(create),
-        ChangeV1::AddBlock(AddBlockV1 { inode, previous: Some(block), block: BlockId(4), stamp: Stamp(5) }),
-        ChangeV1::AbandonBlock(AbandonBlockV1 { inode, block: BlockId(4) }),
-        ChangeV1::Complete(CompleteV1 { inode, last: Some(block) }),
-        ChangeV1::Rename(RenameV1 { source: path(), target: "/x".to_owned(), overwrite: true }),
-        ChangeV1::Delete(DeleteV1 { path: path(), recursive: true }),
-    ];
-    let mut found = Vec::new();
-    for change in changes {
-        let record = RecordV1 { change, ..record(9, 0) };
-        let bytes = record.encode();
-        assert_eq!(RecordV1::decode(&bytes), Ok(record));
-        for len in 0..bytes.len() {
-            assert!(RecordV1::decode(&bytes[..len]).ok().is_none_or(|cut| cut.encode() != bytes));
-        }
-        found.push((bytes.len(), crc32(&bytes)));
+fn damage_in_one_directory_heals_from_another_wherever_it_is() {
+    let fixture = Fixture::with_directories(IoUring::Off, &["a", "b"]);
+    let (mut running, _) = fixture.open_with(SEGMENT_BYTES_MIN).expect("opened");
+    for _ in 0..6 {
+        running.append(2, 20_000);
+        running.wal.acknowledged(LogIndex(running.next - 1));
     }
-    let golden = [
-        (126, 4006545411),
-        (126, 2933267524),
-        (114, 1177517234),
-        (114, 1878773629),
-        (114, 1958373109),
-        (126, 2261480710),
-        (126, 634341201),
-    ];
-    assert_eq!(found, golden, "length and CRC-32 of each");
+    running.wal.stop();
+    let whole: Vec<Vec<u8>> = fixture.segments().iter().map(|path| fs::read(path).expect("read")).collect();
+    assert!(whole.len() >= 3);
+    for damaged in [0, 1] {
+        for (segment, path) in fixture.segments_of(damaged).iter().enumerate() {
+            for offset in [5, 4096, 4096 + 60, 4096 + 9000] {
+                write_at(path, offset, &[0xa5; 16]);
+            }
+            let (running, records) = fixture.open_with(SEGMENT_BYTES_MIN).expect("healed");
+            assert_eq!(records.len(), 12);
+            running.wal.stop();
+            assert_eq!(fs::read(path).expect("read"), whole[segment], "segment {segment} of {damaged}");
+            fs::remove_file(path).expect("removed");
+            fixture.open_with(SEGMENT_BYTES_MIN).expect("healed").0.wal.stop();
+            assert_eq!(fs::read(path).expect("read"), whole[segment], "segment {segment} of {damaged}");
+        }
+    }
+    for directory in [0, 1] {
+        write_at(&fixture.segments_of(directory)[1], 4096 + 60, &[0xa5; 16]);
+    }
+    match fixture.open_with(SEGMENT_BYTES_MIN) {
+        Err(WalError::Damaged { path, offset, acknowledged, .. }) => {
+            assert_eq!((path, offset, acknowledged.0), (fixture.segments()[1].clone(), 4096, 12));
+        }
+        other => panic!("damage in both: {:?}", other.map(|(_, records)| records.len())),
+    }
+}
+
+#[test]
+fn a_directory_that_was_left_behind_is_brought_up_to_date() {
+    let mut fixture = Fixture::with_directories(IoUring::Off, &["a", "b"]);
+    let (mut running, _) = fixture.open().expect("opened");
+    running.append(5, 100);
+    running.wal.stop();
+    // "b" goes on alone, as if "a" had failed: its next batch differs from one that "a" may have kept.
+    fixture.directories.remove(0);
+    let (mut running, _) = fixture.open().expect("opened");
+    running.append(1, 100);
+    running.append(1, 300);
+    running.wal.stop();
+    let (a, b) = (fixture.temp.path().join("a"), fixture.temp.path().join("b"));
+    fixture.directories = vec![a, b];
+    let fork = fs::read(&fixture.segments_of(1)[0]).expect("read");
+    let (mut running, records) = fixture.open().expect("opened");
+    assert_eq!(records.len(), 7);
+    assert_eq!(fs::read(&fixture.segments()[0]).expect("read"), fork);
+    running.append(1, 10);
+    running.wal.stop();
+    fixture.directories.pop();
+    assert_eq!(fixture.open().expect("opened").1.len(), 8, "the first has everything again");
+}
+
+#[test]
+fn a_directory_that_fails_is_dropped_and_the_last_one_stops_the_log() {
+    let fixture = Fixture::with_directories(IoUring::Off, &["a", "b"]);
+    let (mut running, _) = fixture.open().expect("opened");
+    running.append(1, 100);
+    let failure = || io_error("sync", "a")(std::io::Error::other("the disk is gone"));
+    running.wal.fail_directory(fixture.directories[0].clone(), failure());
+    running.append(2, 100);
+    let status = running.wal.status().clone();
+    assert_eq!((status.failed(), status.live()), (1, vec![fixture.directories[1].clone()]));
+    assert_eq!(
+        Members::load(&SystemDisk, &fixture.directories[1]).expect("loaded").directories,
+        fixture.directories[1..]
+    );
+    running.wal.fail_directory(fixture.directories[1].clone(), failure());
+    running.append(1, 100);
+    running.wal.stop();
+    let (running, records) = fixture.open().expect("opened");
+    assert_eq!((records.len(), running.wal.status().live().len()), (4, 2));
 }

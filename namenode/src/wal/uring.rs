@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
+use std::rc::Rc;
 
 use tokio_uring::buf::{BoundedBuf, IoBuf, Slice};
 
@@ -11,21 +12,23 @@ use ringfs_proto::buffer::AlignedBuffer;
 /// A ring of this thread.
 pub struct Ring {
     runtime: tokio_uring::Runtime,
-    /// The segment that is written to, on a descriptor of its own.
-    segment: Option<(RawFd, tokio_uring::fs::File)>,
+    /// The segments that are written to, on descriptors of their own.
+    segments: Vec<(RawFd, Rc<tokio_uring::fs::File>)>,
 }
 
-/// A buffer in the hands of the kernel.
-struct Lent(AlignedBuffer);
+/// A buffer in the hands of the kernel, for one write or for the same write to several files.
+#[derive(Clone)]
+struct Lent(Rc<AlignedBuffer>);
 
-// SAFETY: the buffer's memory does not move when the buffer does, and `as_ref().len()` bytes of it are initialised.
+// SAFETY: the buffer's memory does not move when the buffer does, `as_ref().len()` bytes of it are initialised, and
+// nobody changes it while it is shared.
 unsafe impl IoBuf for Lent {
     fn stable_ptr(&self) -> *const u8 {
         self.0.as_ptr()
     }
 
     fn bytes_init(&self) -> usize {
-        self.0.as_ref().len()
+        (*self.0).as_ref().len()
     }
 
     fn bytes_total(&self) -> usize {
@@ -39,61 +42,87 @@ impl Ring {
         // The runtime's constructor panics on some failures of its own; a bare ring says politely what is forbidden.
         probe()?;
         let runtime = tokio_uring::Runtime::new(&tokio_uring::builder())?;
-        Ok(Self { runtime, segment: None })
+        Ok(Self { runtime, segments: Vec::new() })
     }
 
-    /// Closes what it holds of the segment that was written to before: its descriptor may be given to another.
-    pub fn forget_segment(&mut self) {
-        if let Some((_, file)) = self.segment.take() {
-            // What is in the file is on stable storage; there is nothing to learn from closing it.
-            let _closed = self.runtime.block_on(file.close());
+    /// Closes what it holds of the segments that were written to before: their descriptors may be given to others.
+    pub fn forget_segments(&mut self) {
+        for (_, file) in self.segments.drain(..) {
+            if let Ok(file) = Rc::try_unwrap(file) {
+                // What is in the file is on stable storage; there is nothing to learn from closing it.
+                let _closed = self.runtime.block_on(file.close());
+            }
         }
     }
 
-    /// Writes the whole buffer.
+    /// Writes the whole buffer to each file; all writes are in flight together.
     pub fn write_all_at(
         &mut self,
-        file: &File,
+        descriptors: &[BorrowedFd<'_>],
         buffer: AlignedBuffer,
         offset: u64,
-    ) -> (io::Result<()>, AlignedBuffer) {
-        let ring_file = match self.segment.take() {
-            Some((descriptor, ring_file)) if descriptor == file.as_raw_fd() => ring_file,
-            _ => match file.try_clone() {
-                Ok(clone) => tokio_uring::fs::File::from_std(clone),
-                Err(error) => return (Err(error), buffer),
-            },
-        };
-        let written = self.runtime.block_on(write_all(&ring_file, buffer, offset));
-        self.segment = Some((file.as_raw_fd(), ring_file));
-        written
+    ) -> (Vec<io::Result<()>>, AlignedBuffer) {
+        let files: Vec<_> = descriptors.iter().map(|descriptor| self.segment(*descriptor)).collect();
+        let lent = Lent(Rc::new(buffer));
+        let results = self.runtime.block_on(write_to_all(files, lent.clone(), offset));
+        // Every write has given its part back; a buffer that is still shared would be a defect of the ring.
+        let buffer = Rc::try_unwrap(lent.0).unwrap_or_else(|_| AlignedBuffer::empty());
+        (results, buffer)
+    }
+
+    fn segment(&mut self, descriptor: BorrowedFd<'_>) -> io::Result<Rc<tokio_uring::fs::File>> {
+        let number = descriptor.as_raw_fd();
+        if let Some((_, file)) = self.segments.iter().find(|(other, _)| *other == number) {
+            return Ok(file.clone());
+        }
+        let file = Rc::new(tokio_uring::fs::File::from_std(File::from(descriptor.try_clone_to_owned()?)));
+        self.segments.push((number, file.clone()));
+        Ok(file)
     }
 }
 
-async fn write_all(
-    file: &tokio_uring::fs::File,
-    buffer: AlignedBuffer,
-    mut offset: u64,
-) -> (io::Result<()>, AlignedBuffer) {
-    let mut slice: Slice<Lent> = Lent(buffer).slice_full();
+async fn write_to_all(
+    files: Vec<io::Result<Rc<tokio_uring::fs::File>>>,
+    lent: Lent,
+    offset: u64,
+) -> Vec<io::Result<()>> {
+    let write = |file: io::Result<Rc<tokio_uring::fs::File>>| {
+        let lent = lent.clone();
+        tokio_uring::spawn(async move {
+            let file = file?;
+            write_all(&file, lent, offset).await
+        })
+    };
+    if let [Ok(only)] = files.as_slice() {
+        return vec![write_all(only, lent.clone(), offset).await];
+    }
+    let writes: Vec<_> = files.into_iter().map(write).collect();
+    let mut results = Vec::with_capacity(writes.len());
+    for write in writes {
+        results.push(write.await.unwrap_or_else(|error| Err(io::Error::other(error))));
+    }
+    results
+}
+
+async fn write_all(file: &tokio_uring::fs::File, lent: Lent, mut offset: u64) -> io::Result<()> {
+    let mut slice: Slice<Lent> = lent.slice_full();
     while slice.bytes_init() > 0 {
         let (result, returned) = file.write_at(slice, offset).submit().await;
         match result {
-            Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), returned.into_inner().0),
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(len) => {
                 offset += len as u64;
                 let (begin, end) = (returned.begin() + len, returned.end());
-                let lent = returned.into_inner();
                 if begin == end {
-                    return (Ok(()), lent.0);
+                    return Ok(());
                 }
-                slice = lent.slice(begin..end);
+                slice = returned.into_inner().slice(begin..end);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => slice = returned,
-            Err(error) => return (Err(error), returned.into_inner().0),
+            Err(error) => return Err(error),
         }
     }
-    (Ok(()), slice.into_inner().0)
+    Ok(())
 }
 
 fn probe() -> io::Result<()> {
