@@ -41,6 +41,8 @@ pub struct Config {
     pub connections_max: usize,
     /// Most replicas being written at once.
     pub writers_max: usize,
+    /// Most replicas being copied to other datanodes at once.
+    pub copies_max: usize,
     /// Bytes of packets held in memory, over all pipelines.
     pub packet_memory_bytes: u64,
     /// A peer that moves no byte of an operation for this time is cut off, ms.
@@ -88,6 +90,7 @@ impl Default for Config {
             write_mode: WriteMode::Direct,
             connections_max: 8192,
             writers_max: 512,
+            copies_max: 8,
             packet_memory_bytes: 512 << 20,
             peer_stall_ms: 60_000,
         }

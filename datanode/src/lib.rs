@@ -5,6 +5,7 @@
 //! `serve/pipeline.rs` decides, [`store`] keeps files and journal. [`engine`] and [`machine`] are the seams to the machine,
 //! [`link`] talks to the namenode, [`server`] ties them together.
 
+pub mod commands;
 pub mod config;
 pub mod engine;
 pub mod error;
@@ -16,6 +17,7 @@ pub mod node;
 pub mod serve;
 pub mod server;
 pub mod store;
+pub mod written;
 
 pub use config::Config;
 pub use error::StartError;

@@ -7,7 +7,6 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,8 +18,8 @@ use ringfs_proto::hello::{
 use ringfs_proto::ids::{CallId, RegistrationEpoch, ReportSequence, SessionId, StorageId};
 use ringfs_proto::limits::{FRAME_HEADER_BYTES, META_BYTES_MAX_REPORT, REPORT_PAGE_REPLICAS_MAX};
 use ringfs_proto::meta::membership::{
-    BlockReportRequestV1, CommandV1, HeartbeatRequestV1, IncrementalReportRequestV1, InvalidateV1,
-    RegisterRequestV1, ReplicaChangeV1,
+    BlockReportRequestV1, CommandV1, HeartbeatRequestV1, IncrementalReportRequestV1, RegisterRequestV1,
+    ReplicaChangeV1,
 };
 use ringfs_proto::ops::{BlockReport, Heartbeat, IncrementalReport, Operation, Register};
 use ringfs_proto::wire::Message;
@@ -31,8 +30,6 @@ use crate::node::Node;
 const RECONNECT: Duration = Duration::from_millis(150);
 /// How long the namenode may take to answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
-/// Batches of replicas that wait to be deleted.
-const DELETIONS_QUEUED: usize = 64;
 
 /// The running link.
 #[derive(Debug)]
@@ -73,13 +70,9 @@ impl Link {
     /// What the operating system says of a thread.
     pub fn start(node: Arc<Node>, identity: Identity) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let (deletions, to_delete) = sync_channel(DELETIONS_QUEUED);
-        let deleting = node.clone();
-        let delete = move || delete_replicas(&deleting, &to_delete);
-        let deleter = std::thread::Builder::new().name("delete".to_owned()).spawn(delete)?;
-        let session = Session { node: node.clone(), identity, stop: stop.clone(), deletions, sequence: 0 };
+        let session = Session { node: node.clone(), identity, stop: stop.clone(), sequence: 0 };
         let link = std::thread::Builder::new().name("link".to_owned()).spawn(move || session.run())?;
-        Ok(Self { stop, node, threads: vec![link, deleter] })
+        Ok(Self { stop, node, threads: vec![link] })
     }
 
     /// Leaves.
@@ -98,21 +91,10 @@ impl Drop for Link {
     }
 }
 
-fn delete_replicas(node: &Node, commands: &Receiver<InvalidateV1>) {
-    for InvalidateV1 { replicas, .. } in commands {
-        for replica in replicas {
-            if let Err(error) = node.store.delete(replica.block, replica.stamp) {
-                tracing::warn!(%error, "could not delete a replica");
-            }
-        }
-    }
-}
-
 struct Session {
     node: Arc<Node>,
     identity: Identity,
     stop: Arc<AtomicBool>,
-    deletions: SyncSender<InvalidateV1>,
     sequence: u64,
 }
 
@@ -163,8 +145,8 @@ impl Session {
         while !self.is_stopped() {
             let rest = namenode.heartbeat_interval.saturating_sub(last_heartbeat.elapsed());
             let changes = self.node.store.take_changes(rest);
-            self.report_changes(namenode, changes)?;
-            if last_heartbeat.elapsed() >= namenode.heartbeat_interval {
+            let has_commands = self.report_changes(namenode, changes)?;
+            if has_commands || last_heartbeat.elapsed() >= namenode.heartbeat_interval {
                 last_heartbeat = Instant::now();
                 self.heartbeat(namenode)?;
             }
@@ -181,25 +163,22 @@ impl Session {
             volumes: self.node.store.volumes(),
             reads_active: sum(|metrics| &metrics.reads_active),
             writes_active: sum(|metrics| &metrics.writes_active),
-            copies_active: 0,
-            written: Vec::new(),
+            copies_active: sum(|metrics| &metrics.copies_active),
+            written: self.node.written.take(),
         };
         let reply = namenode.call::<Heartbeat>(&request)?;
         self.node.set_clock(reply.clock_s);
         for command in reply.commands {
             match command {
-                CommandV1::Invalidate(invalidate) => {
-                    // A queue that is full now has room at the next full report: the namenode names them again.
-                    if self.deletions.try_send(invalidate).is_err() {
-                        tracing::warn!("too many replicas wait to be deleted: left for the next report");
-                    }
-                }
                 CommandV1::Report(storage) => self.report(namenode, storage)?,
-                CommandV1::Transfer(_)
-                | CommandV1::BeginRecovery(_)
-                | CommandV1::FinishRecovery(_)
-                | CommandV1::Verify(_) => {
-                    tracing::warn!(?command, "this release does not know the command");
+                // A queue that is full now has room later: the namenode asks again for what does not show.
+                command => {
+                    if let Err(command) = self.node.commands.push(command) {
+                        tracing::warn!(
+                            ?command,
+                            "too many commands wait: left to the namenode to give again"
+                        );
+                    }
                 }
             }
         }
@@ -229,32 +208,30 @@ impl Session {
             }
             page += 1;
         }
-        self.report_changes(namenode, corrupt.into_iter().map(|change| (storage, change)).collect())
+        // Commands that wait now come with the heartbeat that follows soon.
+        self.report_changes(namenode, corrupt.into_iter().map(|change| (storage, change)).collect()).map(drop)
     }
 
-    /// Sends changes, storage by storage, in order.
+    /// Sends changes, storage by storage, in order. Returns whether commands wait for this datanode.
     fn report_changes(
         &mut self,
         namenode: &mut Namenode,
         changes: Vec<(StorageId, ReplicaChangeV1)>,
-    ) -> Result<(), LinkError> {
-        let mut rest = changes;
+    ) -> Result<bool, LinkError> {
+        let (mut rest, mut has_commands) = (changes, false);
         while let Some((storage, _)) = rest.first() {
             let storage = *storage;
             let (now, later): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(of, _)| *of == storage);
             for part in now.chunks(REPORT_PAGE_REPLICAS_MAX) {
                 let sequence = self.next_sequence();
                 let changes = part.iter().map(|(_, change)| *change).collect();
-                namenode.call::<IncrementalReport>(&IncrementalReportRequestV1 {
-                    epoch: namenode.epoch,
-                    storage,
-                    sequence,
-                    changes,
-                })?;
+                let epoch = namenode.epoch;
+                let request = IncrementalReportRequestV1 { epoch, storage, sequence, changes };
+                has_commands |= namenode.call::<IncrementalReport>(&request)?.has_commands;
             }
             rest = later;
         }
-        Ok(())
+        Ok(has_commands)
     }
 
     fn next_sequence(&mut self) -> ReportSequence {

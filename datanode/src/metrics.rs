@@ -53,6 +53,10 @@ pub struct ShardMetrics {
     pub connections: Value,
     pub connections_total: Value,
     pub stalled: Value,
+    pub copies_active: Value,
+    pub copies: Value,
+    pub copy_bytes: Value,
+    pub fenced: Value,
 }
 
 type Row = (&'static str, &'static str, bool, fn(&ShardMetrics) -> &Value);
@@ -93,6 +97,14 @@ const ROWS: &[Row] = &[
         true,
         |m| &m.stalled,
     ),
+    ("ringfs_datanode_copies_active", "Replicas being copied to other datanodes.", false, |m| {
+        &m.copies_active
+    }),
+    ("ringfs_datanode_copies_total", "Replicas copied to other datanodes.", true, |m| &m.copies),
+    ("ringfs_datanode_copy_bytes_total", "Bytes sent to other datanodes in copies.", true, |m| &m.copy_bytes),
+    ("ringfs_datanode_fenced_total", "Pipelines cut off because a newer one has the replica.", true, |m| {
+        &m.fenced
+    }),
 ];
 
 /// The metrics of all shards.

@@ -8,9 +8,11 @@ use ringfs_proto::capability::{Capability, CapabilityBytes, CapabilityError, Clu
 use ringfs_proto::ids::{BlockId, ClusterId, DatanodeId, Stamp};
 use ringfs_proto::{Code, WireError};
 
+use crate::commands::Commands;
 use crate::config::Config;
 use crate::metrics::ShardMetrics;
 use crate::store::Store;
+use crate::written::WrittenBlocks;
 
 const UNKNOWN: i64 = i64::MIN;
 
@@ -29,9 +31,14 @@ pub struct Node {
     pub config: Config,
     /// What each shard counts.
     pub metrics: Vec<Arc<ShardMetrics>>,
+    /// What the namenode wants done.
+    pub commands: Commands,
+    /// Which blocks are being written.
+    pub written: Arc<WrittenBlocks>,
     clock_offset_s: AtomicI64,
     connections: AtomicUsize,
     writers: AtomicUsize,
+    joins: AtomicUsize,
 }
 
 impl Node {
@@ -51,9 +58,12 @@ impl Node {
             store,
             config,
             metrics: (0..shards).map(|_| Arc::default()).collect(),
+            commands: Commands::new(shards),
+            written: Arc::default(),
             clock_offset_s: AtomicI64::new(UNKNOWN),
             connections: AtomicUsize::new(0),
             writers: AtomicUsize::new(0),
+            joins: AtomicUsize::new(0),
         }
     }
 
@@ -108,6 +118,11 @@ impl Node {
     /// Counts a replica being written; `None` when there are too many.
     pub fn take_writer(self: &Arc<Self>) -> Option<Permit> {
         Permit::take(self, |node| &node.writers, self.writers_max())
+    }
+
+    /// Counts a copy that a writer waits for; `None` when there are too many.
+    pub fn take_copy(self: &Arc<Self>) -> Option<Permit> {
+        Permit::take(self, |node| &node.joins, self.config.copies_max)
     }
 
     /// Most replicas being written at once: as configured, and as memory allows.

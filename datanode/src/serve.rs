@@ -1,10 +1,16 @@
 //! Serving block data: the same code on every engine, one instance per shard.
 
+mod commands;
 mod connection;
+mod copy;
 mod frames;
+mod next;
 mod open_files;
+mod packets;
 mod pipeline;
 mod read;
+mod recovery;
+mod reopen;
 mod signal;
 mod watch;
 mod write;
@@ -50,6 +56,7 @@ pub(crate) struct Shard<E: Engine> {
     pub metrics: Arc<ShardMetrics>,
     pub files: OpenFiles<E>,
     pub watches: Watches,
+    pub work: commands::Work,
 }
 
 impl Service for BlockService {
@@ -59,6 +66,7 @@ impl Service for BlockService {
             engine: engine.clone(),
             files: OpenFiles::default(),
             watches: Watches::new(self.node.config.peer_stall_ms),
+            work: commands::Work::default(),
             metrics,
             node: self.node,
         });
@@ -68,6 +76,7 @@ impl Service for BlockService {
             Err(error) => return tracing::error!(%error, "shard cannot listen"),
         };
         engine.spawn(Weight::Background, shard.clone().watch());
+        engine.spawn(Weight::Foreground, shard.clone().carry_out_commands());
         futures_lite::future::or(shard.accept(&listener), stop.stopped()).await;
     }
 }

@@ -3,9 +3,12 @@
 //! Shards look a replica up once per request. What blocks (files made, finalized, deleted) is written as plain
 //! functions here and run by the shards on helper threads.
 
+mod copies;
 pub mod journal;
 pub mod recovery;
+pub mod reopen;
 pub mod replica;
+pub mod seat;
 #[cfg(test)]
 mod tests;
 pub mod volume;
@@ -28,6 +31,7 @@ use crate::format::journal::{Event, Record};
 use crate::machine::Machine;
 use journal::Journal;
 use replica::Replica;
+use seat::Seat;
 use volume::Volume;
 
 const STRIPES: usize = 64;
@@ -36,7 +40,18 @@ pub const ALLOCATION_BYTES_MIN: u64 = 1 << 20;
 /// The largest step in which a block file is allocated ahead.
 pub const ALLOCATION_BYTES_MAX: u64 = 32 << 20;
 
-/// A replica that was just created.
+/// What the last packet makes of a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Its writer has closed the block: it is finalized.
+    Write,
+    /// It was temporary; now it is a finalized replica.
+    Copy,
+    /// It was temporary; now it is open, as if it had been in the block's pipeline from the start.
+    CopyOpen,
+}
+
+/// A replica that is being written.
 #[derive(Debug, Clone)]
 pub struct Created {
     /// The replica.
@@ -53,6 +68,22 @@ pub struct Created {
     pub journaled: u64,
     /// Bytes that were promised to it.
     pub promised: u64,
+    /// Sequence of its newest slot.
+    pub slot_sequence: u64,
+    /// What its last packet makes of it.
+    pub purpose: Purpose,
+}
+
+impl Created {
+    /// Whether it is temporary until its last packet.
+    pub fn is_copy(&self) -> bool {
+        self.purpose != Purpose::Write
+    }
+
+    /// Whether its last packet finalizes it.
+    pub fn is_finalized_by_last(&self) -> bool {
+        self.purpose != Purpose::CopyOpen
+    }
 }
 
 /// What a new replica shall be.
@@ -85,6 +116,7 @@ pub struct Store {
     machine: Arc<dyn Machine>,
     disks: Vec<Mounted>,
     replicas: Vec<Mutex<HashMap<BlockId, Arc<Replica>>>>,
+    copies: Mutex<HashMap<BlockId, Arc<Replica>>>,
     changes: Mutex<Vec<(StorageId, ReplicaChangeV1)>>,
     changed: Condvar,
 }
@@ -105,6 +137,7 @@ impl Store {
             machine,
             disks: Vec::new(),
             replicas: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            copies: Mutex::default(),
             changes: Mutex::default(),
             changed: Condvar::new(),
         };
@@ -116,6 +149,7 @@ impl Store {
 
     fn add_volume(&mut self, path: &Path, reserved_bytes: u64) -> Result<(), StartError> {
         let volume = Volume::open(&self.machine, path, self.cluster, reserved_bytes)?;
+        copies::clear(&volume).map_err(io_error("remove unfinished copies in", path))?;
         let found = recovery::load(&volume).map_err(io_error("read the replicas of", path))?;
         let index = self.disks.len() as u16;
         for found in &found {
@@ -143,41 +177,28 @@ impl Store {
         self.disks[usize::from(replica.volume)].volume.block_path(replica.block)
     }
 
-    /// Makes a replica: its file with header, its room, its journal record. Blocks.
+    /// Makes a replica: its file with header, its room, its journal record; and the seat of who writes it. Blocks.
     ///
     /// # Errors
     /// `ReplicaExists`, `NoRoom`, `VolumeFailed`, `InvalidArgument` for a volume of another, `Io`.
-    pub fn create(&self, new: &NewReplica) -> Result<Created, WireError> {
-        let index = self.disks.iter().position(|disk| disk.volume.id == new.storage);
-        let unknown = || {
-            WireError::new(Code::InvalidArgument, format!("storage {} is not of this datanode", new.storage))
-        };
-        let index = index.ok_or_else(unknown)?;
+    pub fn create(&self, new: &NewReplica) -> Result<(Created, Seat), WireError> {
+        let index = self.promise(new)?;
         let disk = &self.disks[index];
-        if disk.volume.has_failed() {
-            return Err(WireError::new(Code::VolumeFailed, format!("volume {} has failed", new.storage)));
-        }
         let failed = |error: io::Error| self.io_failed(index, "create replica of", new.block, &error);
-        if !disk.volume.promise(new.expected).map_err(failed)? {
-            let message =
-                format!("no room for block {} ({} bytes) on volume {}", new.block, new.expected, new.storage);
-            return Err(WireError::new(Code::NoRoom, message));
-        }
-        let created = self.insert(index, new).and_then(|replica| {
-            let made = self.make_file(disk, new).map_err(failed);
-            made.map(|(path, allocated, journaled)| Created {
-                replica: replica.clone(),
-                path,
-                layout: new.layout,
-                is_direct: new.is_direct,
-                allocated,
-                journaled,
-                promised: new.expected,
-            })
-            .inspect_err(|_| drop(self.stripe(new.block).lock().remove(&new.block)))
+        let make = |replica: Arc<Replica>| -> io::Result<Created> {
+            let BlockRefV1 { block, stamp, .. } = replica.block_ref();
+            let record = Record { event: Event::BeingWritten, block, stamp, length: new.layout.limit };
+            let journaled = disk.journal.append(&record)?;
+            let path = disk.volume.block_path(block);
+            let allocated = self.make_file(disk, &path, new)?;
+            Ok(created(replica, path, new, allocated, Purpose::Write, journaled))
+        };
+        let created = self.insert(index, new).and_then(|(replica, seat)| {
+            let made = make(replica).map(|created| (created, seat)).map_err(failed);
+            made.inspect_err(|_| self.forget(new.block))
         });
         match &created {
-            Ok(created) => {
+            Ok((created, _)) => {
                 disk.volume.count_stored(0);
                 self.report(disk.volume.id, ReplicaChangeV1::Stored(created.replica.report()));
             }
@@ -186,7 +207,31 @@ impl Store {
         created
     }
 
-    fn insert(&self, index: usize, new: &NewReplica) -> Result<Arc<Replica>, WireError> {
+    /// Promises room to a new replica. Returns the index of its volume.
+    fn promise(&self, new: &NewReplica) -> Result<usize, WireError> {
+        let index = self.disks.iter().position(|disk| disk.volume.id == new.storage);
+        let unknown = || {
+            WireError::new(Code::InvalidArgument, format!("storage {} is not of this datanode", new.storage))
+        };
+        let index = index.ok_or_else(unknown)?;
+        self.promise_on(index, new.block, new.expected)?;
+        Ok(index)
+    }
+
+    fn promise_on(&self, index: usize, block: BlockId, bytes: u64) -> Result<(), WireError> {
+        let volume = &self.disks[index].volume;
+        if volume.has_failed() {
+            return Err(WireError::new(Code::VolumeFailed, format!("volume {} has failed", volume.id)));
+        }
+        let promised = volume.promise(bytes);
+        if promised.map_err(|error| self.io_failed(index, "find room for", block, &error))? {
+            return Ok(());
+        }
+        let message = format!("no room for block {block} ({bytes} bytes) on volume {}", volume.id);
+        Err(WireError::new(Code::NoRoom, message))
+    }
+
+    fn insert(&self, index: usize, new: &NewReplica) -> Result<(Arc<Replica>, Seat), WireError> {
         let mut stripe = self.stripe(new.block).lock();
         if stripe.contains_key(&new.block) {
             return Err(WireError::new(
@@ -196,25 +241,26 @@ impl Store {
         }
         let block = BlockRefV1 { block: new.block, stamp: new.stamp, length: 0 };
         let replica = Arc::new(Replica::new(block, index as u16, ReplicaState::BeingWritten, 0));
+        let seat = Seat::first(&replica);
         stripe.insert(new.block, replica.clone());
-        Ok(replica)
+        Ok((replica, seat))
     }
 
-    fn make_file(&self, disk: &Mounted, new: &NewReplica) -> io::Result<(PathBuf, u64, u64)> {
-        let path = disk.volume.block_path(new.block);
-        let record = Record {
-            event: Event::BeingWritten,
-            block: new.block,
-            stamp: new.stamp,
-            length: new.layout.limit,
-        };
-        let journaled = disk.journal.append(&record)?;
+    /// A replica could not be made.
+    fn forget(&self, block: BlockId) {
+        if let Some(replica) = self.stripe(block).lock().remove(&block) {
+            replica.set_gone();
+        }
+    }
+
+    /// Makes the file of a replica. Returns how many bytes of data are allocated.
+    fn make_file(&self, disk: &Mounted, path: &Path, new: &NewReplica) -> io::Result<u64> {
         let files = self.machine.files();
         if let Some(directory) = path.parent().filter(|directory| !files.exists(directory)) {
             files.create_directories(directory)?;
         }
         // What a crash left of an older replica of this block was in no journal: it is not worth keeping.
-        let file = files.open(&path, OpenOptions::WRITE.create(Create::Empty))?;
+        let file = files.open(path, OpenOptions::WRITE.create(Create::Empty))?;
         let header = Header {
             cluster: self.cluster,
             storage: disk.volume.id,
@@ -228,7 +274,7 @@ impl Store {
         if new.is_direct {
             file.allocate(new.layout.data_offset() + allocated, false)?;
         }
-        Ok((path, allocated, journaled))
+        Ok(allocated)
     }
 
     /// Completes a replica: trimmed, on stable storage, in the journal, reported. Blocks.
@@ -257,7 +303,6 @@ impl Store {
         let before = replica.raise_tail(replica::Tail { length: slot.length, crc: slot.tail_crc });
         disk.volume.count_resized(before, slot.length);
         replica.set_state(ReplicaState::Finalized);
-        disk.volume.release(created.promised);
         self.report(disk.volume.id, ReplicaChangeV1::Stored(replica.report()));
         Ok(())
     }
@@ -289,11 +334,12 @@ impl Store {
     }
 
     /// A replica's writer is gone: what was promised to it is free again, what it wrote stays.
-    pub fn leave_open(&self, created: &Created) {
+    pub fn leave(&self, created: &Created) {
         self.disks[usize::from(created.replica.volume)].volume.release(created.promised);
     }
 
-    /// Deletes a replica, if its stamp is not newer than `stamp`. Readers that have its file open go on. Blocks.
+    /// Deletes a replica, if its stamp is not newer than `stamp`. Readers that have its file open go on. Who may still write
+    /// it was fenced before. Blocks.
     ///
     /// # Errors
     /// `Io`.
@@ -301,21 +347,29 @@ impl Store {
         let Some(replica) = self.find(block).filter(|replica| replica.stamp() <= stamp) else {
             return Ok(());
         };
+        self.remove(&replica)?;
+        let mut stripe = self.stripe(block).lock();
+        if stripe.get(&block).is_some_and(|found| Arc::ptr_eq(found, &replica)) {
+            stripe.remove(&block);
+        }
+        Ok(())
+    }
+
+    /// Removes the file of a replica that stays in the directory of replicas for a moment.
+    fn remove(&self, replica: &Replica) -> Result<(), WireError> {
         let index = usize::from(replica.volume);
         let disk = &self.disks[index];
         replica.set_gone();
-        let path = disk.volume.block_path(block);
-        let delete = || -> io::Result<()> {
-            match self.machine.files().remove(&path) {
+        let BlockRefV1 { block, stamp, length } = replica.block_ref();
+        let remove = || -> io::Result<()> {
+            match self.machine.files().remove(&disk.volume.block_path(block)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
-            let record = Record { event: Event::Deleted, block, stamp: replica.stamp(), length: 0 };
-            disk.journal.append(&record).map(|_| ())
+            disk.journal.append(&Record { event: Event::Deleted, block, stamp, length: 0 }).map(drop)
         };
-        delete().map_err(|error| self.io_failed(index, "delete replica of", block, &error))?;
-        self.stripe(block).lock().remove(&block);
-        disk.volume.count_deleted(replica.tail().length);
+        remove().map_err(|error| self.io_failed(index, "delete replica of", block, &error))?;
+        disk.volume.count_deleted(length);
         self.report(disk.volume.id, ReplicaChangeV1::Deleted(replica.block_ref()));
         Ok(())
     }
@@ -346,9 +400,10 @@ impl Store {
     }
 
     /// Every replica of a storage, by block, and with it the changes of corrupt ones. Changes that waited to be
-    /// reported are in it, and wait no more.
+    /// reported are in it, and wait no more; but for fenced replicas, of which a report does not tell.
     pub fn snapshot(&self, storage: StorageId) -> (Vec<ReplicaV1>, Vec<ReplicaChangeV1>) {
-        self.changes.lock().retain(|(of, _)| *of != storage);
+        let is_kept = |change: &ReplicaChangeV1| matches!(change, ReplicaChangeV1::Fenced(_));
+        self.changes.lock().retain(|(of, change)| *of != storage || is_kept(change));
         let Some(index) = self.disks.iter().position(|disk| disk.volume.id == storage) else {
             return Default::default();
         };
@@ -411,6 +466,16 @@ impl Store {
         WireError::new(code, format!("{action} block {block}: {error}"))
     }
 
+    /// A read of a replica failed: it is served no more.
+    pub fn read_failed(&self, replica: &Replica, error: &io::Error) -> WireError {
+        let message = format!("read replica of block {}: {error}", replica.block);
+        if error.kind() == io::ErrorKind::NotFound && replica.is_gone() {
+            return WireError::new(Code::BlockMissing, message);
+        }
+        self.mark_corrupt(replica);
+        WireError::new(Code::Io, message)
+    }
+
     /// A write of a replica's data failed.
     pub fn write_failed(&self, replica: &Replica, error: &io::Error) -> WireError {
         self.io_failed(usize::from(replica.volume), "write replica of", replica.block, error)
@@ -419,5 +484,26 @@ impl Store {
     /// The id of the volume of a replica.
     pub fn storage_of(&self, replica: &Replica) -> StorageId {
         self.disks[usize::from(replica.volume)].volume.id
+    }
+}
+
+fn created(
+    replica: Arc<Replica>,
+    path: PathBuf,
+    new: &NewReplica,
+    allocated: u64,
+    purpose: Purpose,
+    journaled: u64,
+) -> Created {
+    Created {
+        replica,
+        path,
+        layout: new.layout,
+        is_direct: new.is_direct,
+        allocated,
+        journaled,
+        promised: new.expected,
+        slot_sequence: 0,
+        purpose,
     }
 }

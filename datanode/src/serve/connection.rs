@@ -139,6 +139,10 @@ impl<E: Engine> Shard<E> {
                 let result = self.replica_info(connection.frames.meta());
                 connection.reply(header, result).await
             }
+            Op::TransferReplica => {
+                let result = self.transfer_replica(connection.frames.meta()).await;
+                connection.reply(header, result).await
+            }
             Op::WillNeed => {
                 let result = self.will_need(connection.frames.meta()).await;
                 connection.reply(header, result).await

@@ -62,8 +62,30 @@ pub struct Group<B> {
     pub first_chunk: u64,
     /// Last packet, and what it asks for.
     pub arrived: Arrived,
-    /// Length and checksum of the partial last chunk after it.
+    /// How far the packets go: length and checksum of the partial last chunk.
     pub tail: Tail,
+    /// How far the replica goes once the group is written: further than the packets, while they repeat what was there.
+    pub recorded: Tail,
+}
+
+/// Where a pipeline begins: all zero for a new replica.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// Where its first packet begins, and the checksum of the partial chunk before.
+    pub tail: Tail,
+    /// What the replica holds already, at least as long.
+    ///
+    /// Bytes between the two come again from the writer, the same as before. Readers may have seen them, so until the
+    /// packets have caught up only whole pages and whole chunks of them are written, and the recorded length stays: at
+    /// every moment all of these bytes are there and verify.
+    pub existing: Tail,
+}
+
+impl Start {
+    /// Bytes before the first packet that belong into its page: the first buffer begins with them.
+    pub fn page_begin(&self) -> u64 {
+        page_begin(self.tail.length)
+    }
 }
 
 /// The state of a pipeline on one node.
@@ -77,6 +99,7 @@ pub struct Pipeline<B> {
     spare: Option<B>,
     base: u64,
     tail: Tail,
+    existing: Tail,
     first_chunk: u64,
     /// Checksums of the group that fills.
     pub checksums: Vec<u8>,
@@ -88,8 +111,16 @@ pub struct Pipeline<B> {
 }
 
 impl<B: AsRef<[u8]> + AsMut<[u8]>> Pipeline<B> {
-    /// An empty replica. The packets' checksums may be of another kind than those that are stored.
-    pub fn new(layout: Layout, packet: (ChecksumType, u32), buffers: [B; 2], has_downstream: bool) -> Self {
+    /// A pipeline over a replica that begins at `start`; the first buffer holds the bytes from [`Start::page_begin`] on.
+    /// The packets' checksums may be of another kind than those that are stored.
+    pub fn new(
+        layout: Layout,
+        packet: (ChecksumType, u32),
+        start: Start,
+        buffers: [B; 2],
+        has_downstream: bool,
+    ) -> Self {
+        debug_assert!(start.tail.length <= start.existing.length);
         let [filling, spare] = buffers;
         let everything = Downstream { sequence: Some(u64::MAX), synced_length: u64::MAX, is_finalized: true };
         let nothing = Downstream { sequence: None, synced_length: 0, is_finalized: false };
@@ -100,8 +131,9 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Pipeline<B> {
             limit: layout.limit,
             filling: Some(filling),
             spare: Some(spare),
-            base: 0,
-            tail: Tail::default(),
+            base: start.page_begin(),
+            tail: start.tail,
+            existing: start.existing,
             first_chunk: 0,
             checksums: Vec::new(),
             next_sequence: 0,
@@ -139,10 +171,16 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Pipeline<B> {
         if packet.flags & !(packet_flags::SYNC | packet_flags::LAST) != 0 {
             return malformed(format!("flags {:#x}", packet.flags));
         }
-        if packet.offset + len as u64 > self.limit {
-            let message =
-                format!("{} bytes exceed the block's limit of {}", packet.offset + len as u64, self.limit);
+        let end = packet.offset + len as u64;
+        if end > self.limit {
+            let message = format!("{end} bytes exceed the block's limit of {}", self.limit);
             return Err(WireError::new(Code::LimitExceeded, message));
+        }
+        if packet.flags & packet_flags::LAST != 0 && end < self.existing.length {
+            return malformed(format!(
+                "the block ends at {end}, {} bytes of it came before",
+                self.existing.length
+            ));
         }
         if self.written.len() >= WAITING_MAX {
             return Err(WireError::new(Code::LimitExceeded, "too many packets without an ack"));
@@ -232,16 +270,22 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Pipeline<B> {
         self.filling.as_ref()?;
         let mut spare = self.spare.take()?;
         let buffer = self.filling.take()?;
-        let (base, until) = (self.base, self.tail.length);
-        let next_base = until / DIRECT_ALIGN as u64 * DIRECT_ALIGN as u64;
+        let (base, received) = (self.base, self.tail.length);
+        let next_base = page_begin(received);
         // The partial last page is written again, with what follows.
-        let (from, to) = ((next_base - base) as usize, (until - base) as usize);
+        let (from, to) = ((next_base - base) as usize, (received - base) as usize);
         spare.as_mut()[..to - from].copy_from_slice(&buffer.as_ref()[from..to]);
         (self.filling, self.base) = (Some(spare), next_base);
         checksums.clear();
         core::mem::swap(checksums, &mut self.checksums);
+        let (mut until, mut recorded) = (received, self.tail);
+        if received < self.existing.length {
+            (until, recorded) = (next_base, self.existing);
+            let whole = (received / u64::from(self.layout.chunk_bytes)).saturating_sub(self.first_chunk);
+            checksums.truncate(whole as usize * CHECKSUM_BYTES);
+        }
         let arrived = core::mem::take(&mut self.arrived);
-        Some(Group { buffer, base, until, first_chunk: self.first_chunk, arrived, tail: self.tail })
+        Some(Group { buffer, base, until, first_chunk: self.first_chunk, arrived, tail: self.tail, recorded })
     }
 
     /// A group is written; its buffer is free.
@@ -272,6 +316,11 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Pipeline<B> {
     }
 }
 
+/// Where the page of a byte begins.
+pub fn page_begin(offset: u64) -> u64 {
+    offset / DIRECT_ALIGN as u64 * DIRECT_ALIGN as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,7 +330,13 @@ mod tests {
     fn pipeline(stored_chunk: u32, has_downstream: bool) -> Pipeline<Vec<u8>> {
         let layout = Layout { checksum: ChecksumType::Crc32c, chunk_bytes: stored_chunk, limit: 1 << 20 };
         let buffer = || vec![0u8; 64 << 10];
-        Pipeline::new(layout, (ChecksumType::Crc32c, CHUNK), [buffer(), buffer()], has_downstream)
+        Pipeline::new(
+            layout,
+            (ChecksumType::Crc32c, CHUNK),
+            Start::default(),
+            [buffer(), buffer()],
+            has_downstream,
+        )
     }
 
     fn checksums_of(offset: u64, data: &[u8]) -> Vec<u8> {

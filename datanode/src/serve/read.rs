@@ -251,6 +251,12 @@ impl<E: Engine> Shard<E> {
     }
 
     fn cut_short(&self, plan: &Plan<E>) -> WireError {
+        let (block, length) = (plan.file.replica.block, plan.file.replica.tail().length);
+        if length < plan.until {
+            // A block recovery has chosen a lower length meanwhile.
+            let message = format!("block {block} has {length} bytes now, {} were asked for", plan.until);
+            return WireError::new(Code::OutOfRange, message);
+        }
         self.node.store.mark_corrupt(&plan.file.replica);
         WireError::new(
             Code::BlockCorrupt,

@@ -99,6 +99,15 @@ impl Journal {
         Ok(sequence)
     }
 
+    /// Waits until everything appended so far is on stable storage, as [`Journal::sync`] does.
+    ///
+    /// # Errors
+    /// As [`Journal::sync`].
+    pub fn sync_all(&self) -> io::Result<()> {
+        let appended = self.inner.lock().unwrap_or_else(PoisonError::into_inner).records;
+        self.sync(appended)
+    }
+
     /// Waits until a record is on stable storage; one sync serves all who wait. Blocks: not for a shard.
     ///
     /// # Errors

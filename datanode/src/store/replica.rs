@@ -7,6 +7,8 @@ use ringfs_proto::ids::{BlockId, Stamp};
 use ringfs_proto::meta::membership::{ReplicaState, ReplicaV1};
 use ringfs_proto::meta::namespace::BlockRefV1;
 
+use super::seat::Seating;
+
 /// The end of an open replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Tail {
@@ -23,6 +25,8 @@ pub struct Replica {
     pub block: BlockId,
     /// Index of its volume.
     pub volume: u16,
+    /// Who may write it.
+    pub seating: Seating,
     stamp: AtomicU64,
     state: AtomicU8,
     is_gone: AtomicBool,
@@ -36,6 +40,7 @@ impl Replica {
         Self {
             block: block.block,
             volume,
+            seating: Seating::default(),
             stamp: AtomicU64::new(block.stamp.0),
             state: AtomicU8::new(state as u8),
             is_gone: AtomicBool::new(false),
@@ -47,6 +52,11 @@ impl Replica {
     /// Its stamp.
     pub fn stamp(&self) -> Stamp {
         Stamp(self.stamp.load(Ordering::Acquire))
+    }
+
+    /// Gives it a new stamp.
+    pub fn set_stamp(&self, stamp: Stamp) {
+        self.stamp.store(stamp.0, Ordering::Release);
     }
 
     /// Its state.
@@ -77,6 +87,13 @@ impl Replica {
             *current = tail;
         }
         before
+    }
+
+    /// Sets the end that a block recovery agreed on: the one case in which readers may see less than before, namely not
+    /// what some other replica never had. Returns the length before.
+    pub fn set_tail(&self, tail: Tail) -> u64 {
+        let mut current = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        core::mem::replace(&mut *current, tail).length
     }
 
     /// Whether it was deleted: what shards keep of it is to be dropped.

@@ -78,7 +78,7 @@ fn write(store: &Store, created: &Created, sequence: u64, data: &[u8], synced_le
 }
 
 fn finalized(store: &Store, block: u64, len: usize) -> Created {
-    let created = store.create(&new_replica(store, block)).expect("created");
+    let created = store.create(&new_replica(store, block)).expect("created").0;
     let data = content(len);
     write(store, &created, 1, &data, 0);
     store.finalize(&created, &slot(2, len as u64, len as u64, &data, true)).expect("finalized");
@@ -94,7 +94,7 @@ fn replicas_are_found_again_in_their_states() {
     let fixture = Fixture::new();
     let store = fixture.open();
     finalized(&store, 1, 1000);
-    let open = store.create(&new_replica(&store, 2)).expect("created");
+    let open = store.create(&new_replica(&store, 2)).expect("created").0;
     write(&store, &open, 1, &content(700), 0);
     finalized(&store, 3, 10);
     store.delete(BlockId(3), Stamp(1)).expect("deleted");
@@ -122,7 +122,7 @@ fn an_open_replica_is_cut_to_what_verifies() {
     ] {
         let fixture = Fixture::new();
         let store = fixture.open();
-        let open = store.create(&new_replica(&store, 1)).expect("created");
+        let open = store.create(&new_replica(&store, 1)).expect("created").0;
         write(&store, &open, 1, &content(1700), synced_length);
         let file = OpenOptions::new().write(true).open(&open.path).expect("opened");
         file.write_all_at(&[0xff], layout().data_offset() + damage_at).expect("damaged");
@@ -140,7 +140,7 @@ fn an_open_replica_is_cut_to_what_verifies() {
 fn a_torn_slot_leaves_the_one_before() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    let open = store.create(&new_replica(&store, 1)).expect("created");
+    let open = store.create(&new_replica(&store, 1)).expect("created").0;
     write(&store, &open, 1, &content(600), 0);
     write(&store, &open, 2, &content(900), 0);
     let file = OpenOptions::new().write(true).open(&open.path).expect("opened");
@@ -155,7 +155,7 @@ fn a_file_cut_short_or_gone_is_no_panic() {
     for keep in [None, Some(0), Some(100), Some(HEAD_BYTES as u64), Some(layout().data_offset() + 600)] {
         let fixture = Fixture::new();
         let store = fixture.open();
-        let open = store.create(&new_replica(&store, 1)).expect("created");
+        let open = store.create(&new_replica(&store, 1)).expect("created").0;
         write(&store, &open, 1, &content(1700), 0);
         match keep {
             None => fs::remove_file(&open.path).expect("removed"),
@@ -182,7 +182,7 @@ fn a_damaged_or_missing_journal_is_rebuilt_from_the_block_files() {
         for block in 1..=20 {
             finalized(&store, block, 100 * block as usize);
         }
-        let open = store.create(&new_replica(&store, 21)).expect("created");
+        let open = store.create(&new_replica(&store, 21)).expect("created").0;
         write(&store, &open, 1, &content(333), 0);
         drop((store, open));
         let journal = fixture.path().join("journal");

@@ -6,6 +6,7 @@
 //! | `lock` | locked by the running datanode |
 //! | `journal` | which replicas there are, see [`crate::format::journal`] |
 //! | `blocks/XX/YY/blk_ID` | a block file; XX and YY are bits 16 to 24 and 8 to 16 of the id |
+//! | `copies/blk_ID` | a copy from another datanode that is not finished; removed at a start |
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -102,6 +103,16 @@ impl Volume {
     pub fn block_path(&self, block: BlockId) -> PathBuf {
         let (high, low) = (block.0 >> 16 & 0xff, block.0 >> 8 & 0xff);
         self.path.join(format!("blocks/{high:02x}/{low:02x}/blk_{}", block.0))
+    }
+
+    /// Where unfinished copies are.
+    pub fn copies_path(&self) -> PathBuf {
+        self.path.join("copies")
+    }
+
+    /// Where the file of an unfinished copy of a block is.
+    pub fn copy_path(&self, block: BlockId) -> PathBuf {
+        self.path.join(format!("copies/blk_{}", block.0))
     }
 
     /// A replica of so many bytes is there.

@@ -110,7 +110,8 @@ pub enum WriteHint {
 /// Where a pipeline goes on that has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct RecoverV1 {
-    /// The replica's stamp until now. A node that already has the request's stamp goes on as well: the request came twice.
+    /// The replica's stamp until now. A node that already has the request's stamp goes on as well: the request came twice; and
+    /// so does one with a stamp in between, of an attempt that failed half-way.
     pub old_stamp: Stamp,
     /// Bytes that every node has.
     pub length: u64,
