@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod data;
+pub mod pipeline;
 pub mod process;
 pub mod raw;
 pub mod wait;
