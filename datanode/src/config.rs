@@ -88,7 +88,7 @@ impl Default for Config {
             io_threads: 8,
             reserved_bytes: 1 << 30,
             write_mode: WriteMode::Direct,
-            connections_max: 8192,
+            connections_max: 16_384,
             writers_max: 512,
             copies_max: 8,
             packet_memory_bytes: 512 << 20,

@@ -124,11 +124,13 @@ calls! {
 impl Request {
     /// Whether it has the lane of its own that keeps datanodes alive under a storm of calls.
     pub fn is_urgent(&self) -> bool {
-        matches!(
-            self,
-            Self::Register(_) | Self::Heartbeat(_) | Self::BlockReport(_) | Self::IncrementalReport(_)
-        )
+        is_urgent(self.op())
     }
+}
+
+/// Whether calls of an operation have the lane of the datanodes.
+pub fn is_urgent(op: Op) -> bool {
+    matches!(op, Op::Register | Op::Heartbeat | Op::BlockReport | Op::IncrementalReport)
 }
 
 /// A call and who waits for its answer.

@@ -36,6 +36,8 @@ pub struct Config {
     pub connections_max: usize,
     /// Most calls that wait for the namespace thread.
     pub calls_queued_max: usize,
+    /// Most calls of one user that wait for it; more are told to come back.
+    pub calls_queued_per_user_max: usize,
     /// Most replicas that are deleted per second and datanode.
     pub invalidations_per_second: u32,
     /// After a start, no replica is deleted for this time, ms.
@@ -76,6 +78,7 @@ impl Default for Config {
             datanode_dead_ms: 30_000,
             connections_max: 16_384,
             calls_queued_max: 65_536,
+            calls_queued_per_user_max: 8192,
             invalidations_per_second: 1000,
             invalidation_delay_ms: 5000,
             safe_mode_threshold_permille: 999,

@@ -1,19 +1,24 @@
 //! Where everything meets that the namespace thread works on: calls, the lane of the datanodes, the log, disconnects.
 //!
-//! Producers pay one lock per batch; the consumer takes all there is at once.
+//! Producers pay one lock per batch. The consumer takes a bounded number of calls a turn, and everything else at once:
+//! reports, heartbeats and what the log finished never wait for a storm of calls.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::calls::Call;
+use crate::fair::FairCalls;
 use crate::wal::Completion;
 
-/// All that waited.
+/// Calls that the namespace thread takes before it looks at everything else again.
+const CALLS_PER_TURN: usize = 1024;
+
+/// What is worked on in one turn.
 #[derive(Debug, Default)]
 pub struct Work {
     /// Registrations, heartbeats, reports: first, so that a storm of calls declares nobody dead.
     pub urgent: Vec<Call>,
-    /// Everything else.
+    /// Everything else that is asked.
     pub calls: Vec<Call>,
     /// What the log finished.
     pub completions: Vec<Completion>,
@@ -23,36 +28,59 @@ pub struct Work {
     pub is_stopping: bool,
 }
 
-impl Work {
+#[derive(Debug)]
+struct Waiting {
+    /// All but its calls.
+    work: Work,
+    calls: FairCalls,
+}
+
+impl Waiting {
     fn is_empty(&self) -> bool {
-        self.urgent.is_empty()
+        let Work { urgent, completions, disconnected, is_stopping, .. } = &self.work;
+        urgent.is_empty()
             && self.calls.is_empty()
-            && self.completions.is_empty()
-            && self.disconnected.is_empty()
-            && !self.is_stopping
+            && completions.is_empty()
+            && disconnected.is_empty()
+            && !is_stopping
     }
 }
 
 /// The meeting point. Calls are bounded by their producers, which wait for room before they read on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Inbox {
-    work: Mutex<Work>,
+    waiting: Mutex<Waiting>,
     arrived: Condvar,
 }
 
 impl Inbox {
-    /// Adds something and wakes the namespace thread.
+    /// Room for so many calls of each user.
+    pub fn new(calls_per_user_max: usize) -> Self {
+        let waiting = Waiting { work: Work::default(), calls: FairCalls::new(calls_per_user_max) };
+        Self { waiting: Mutex::new(waiting), arrived: Condvar::new() }
+    }
+
+    /// Adds something other than calls of clients, and wakes the namespace thread.
     pub fn add(&self, put: impl FnOnce(&mut Work)) {
-        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        put(&mut work);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        put(&mut waiting.work);
         self.arrived.notify_one();
     }
 
-    /// Takes all there is, waiting at most `timeout` for something.
+    /// Adds calls of clients, and wakes the namespace thread. Returns those whose users have too many waiting already.
+    pub fn add_calls(&self, calls: &mut Vec<Call>) -> Vec<Call> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = calls.drain(..).filter_map(|call| waiting.calls.push(call)).collect();
+        self.arrived.notify_one();
+        refused
+    }
+
+    /// Takes what one turn is made of, waiting at most `timeout` for something.
     pub fn take(&self, timeout: Duration) -> Work {
-        let work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.arrived.wait_timeout_while(work, timeout, |work| work.is_empty());
-        let (mut work, _timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
-        core::mem::take(&mut work)
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.arrived.wait_timeout_while(waiting, timeout, |waiting| waiting.is_empty());
+        let (mut waiting, _timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
+        let calls = waiting.calls.take(CALLS_PER_TURN);
+        Work { calls, ..core::mem::take(&mut waiting.work) }
     }
 }

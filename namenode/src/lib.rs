@@ -10,6 +10,7 @@ pub mod config;
 pub mod core;
 pub mod datanodes;
 pub mod directory;
+pub mod fair;
 pub mod inbox;
 pub mod metrics;
 pub mod rpc;

@@ -2,7 +2,8 @@
 //!
 //! A connection has a task that reads and one that writes. Calls are decoded by the reader and handed over in batches,
 //! one per read; answers are encoded by the writer, one write for all that wait. A connection may have a bounded number
-//! of unanswered calls, and all connections together a bounded number of calls in the inbox: beyond, nothing is read.
+//! of unanswered calls, and all connections together a bounded number of calls in the inbox: beyond, nothing is read. A
+//! user with too many calls in the inbox is answered `Busy`. Datanodes have a lane of their own, which is never full.
 
 mod connection;
 
@@ -18,7 +19,7 @@ use ringfs_proto::metrics::Metric;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, watch};
 
-use crate::calls::Answer;
+use crate::calls::{Answer, is_urgent};
 use crate::inbox::Inbox;
 
 /// How long a hello, or the rest of a frame that has begun, may take.
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     accepted: AtomicU64,
     refused: AtomicU64,
     malformed: AtomicU64,
+    busy: AtomicU64,
 }
 
 /// The running server of the native protocol.
@@ -77,6 +79,7 @@ impl Rpc {
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
+            busy: AtomicU64::new(0),
         });
         let (stop, stopped) = watch::channel(false);
         let listener = {
@@ -94,7 +97,8 @@ impl Rpc {
 
     /// Hands answers to the connections that wait for them.
     pub fn deliver(&self, answers: Vec<Answer>) {
-        self.shared.room.add_permits(answers.len());
+        let with_room = answers.iter().filter(|answer| !is_urgent(answer.header.op)).count();
+        self.shared.room.add_permits(with_room);
         let connections = self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
         for answer in answers {
             if let Some(connection) = connections.get(&answer.caller.connection) {
@@ -128,6 +132,11 @@ impl Rpc {
                 "ringfs_namenode_malformed_total",
                 "Connections closed because of malformed bytes.",
                 count(&shared.malformed),
+            ),
+            Metric::counter(
+                "ringfs_namenode_calls_busy_total",
+                "Calls that were told to come back, because their user had too many waiting.",
+                count(&shared.busy),
             ),
         ]
     }

@@ -92,7 +92,7 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     let Booted { directories, state, log } = boot::boot(&disk, config, random()?)?;
     tracing::info!(records = log.last().0, elapsed_ms = begin.elapsed().as_millis() as u64, "log replayed");
     let (cluster, key) = (directories.identity.cluster.cluster, directories.identity.cluster.key.clone());
-    let inbox = Arc::new(Inbox::default());
+    let inbox = Arc::new(Inbox::new(config.calls_queued_per_user_max));
     let completions = inbox.clone();
     let on_complete = move |completion| completions.add(|work| work.completions.push(completion));
     let wal = wal::start(log, config.io_uring, on_complete)?;

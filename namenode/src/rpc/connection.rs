@@ -239,24 +239,34 @@ fn weight(header: &Header) -> u32 {
 
 /// Hands calls over, once this connection and the inbox have room for them.
 async fn hand_over(decoded: &mut Decoded, shared: &Shared, in_flight: &Semaphore) {
-    let calls = (decoded.urgent.len() + decoded.calls.len()) as u32;
-    for (semaphore, count) in [(in_flight, decoded.weight), (&shared.room, calls)] {
+    if !decoded.urgent.is_empty() {
+        // The lane of the datanodes is bounded by what each may have in flight, and waits for nobody.
+        shared.inbox.add(|work| work.urgent.append(&mut decoded.urgent));
+    }
+    for (semaphore, count) in [(in_flight, decoded.weight), (&shared.room, decoded.calls.len() as u32)] {
         // Neither semaphore is ever closed. The permits come back with the answers.
         if let Ok(permits) = semaphore.acquire_many(count).await {
             permits.forget();
         }
     }
     decoded.weight = 0;
+    if !decoded.calls.is_empty() {
+        let refused = shared.inbox.add_calls(&mut decoded.calls);
+        shared.room.add_permits(refused.len());
+        shared.busy.fetch_add(refused.len() as u64, Ordering::Relaxed);
+        decoded.refused.extend(refused.into_iter().map(busy));
+    }
     for answer in decoded.refused.drain(..) {
         let connections = shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(connection) = connections.get(&answer.caller.connection) {
             let _closed = connection.send(answer);
         }
     }
-    shared.inbox.add(|work| {
-        work.urgent.append(&mut decoded.urgent);
-        work.calls.append(&mut decoded.calls);
-    });
+}
+
+fn busy(call: Call) -> Answer {
+    let message = format!("too many calls of user {} wait", call.caller.user);
+    Answer { caller: call.caller, header: call.header, result: Err(WireError::new(Code::Busy, message)) }
 }
 
 /// Writes answers until the server or the peer has enough.
