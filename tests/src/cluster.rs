@@ -6,14 +6,20 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use ringfs_proto::cluster_file::ClusterFile;
 use ringfs_sdk::{Client, CreateOptions};
 use serde::Deserialize;
 use tempfile::TempDir;
 
+use crate::disks::Disk;
+use crate::hosts::Hosts;
 use crate::process::{Process, Sandbox};
 use crate::wait;
+
+/// Lines of a log that are shown of a server when a test fails.
+const LOG_LINES_SHOWN: usize = 60;
 
 /// What a server says of itself once it listens.
 #[derive(Debug, Clone, Deserialize)]
@@ -39,6 +45,12 @@ pub struct Options {
     pub namenode_toml: String,
     /// More lines for each datanode's configuration.
     pub datanode_toml: String,
+    /// Hosts for the servers: the namenode on the first, the datanodes on those behind it. `None`: all on loopback.
+    pub hosts: Option<Arc<Hosts>>,
+    /// Gives each datanode a disk of its own of so many bytes.
+    pub disk_bytes: Option<u64>,
+    /// Environment of the servers.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Default for Options {
@@ -50,6 +62,9 @@ impl Default for Options {
             sandbox: Sandbox::None,
             namenode_toml: String::new(),
             datanode_toml,
+            hosts: None,
+            disk_bytes: None,
+            environment: Vec::new(),
         }
     }
 }
@@ -60,6 +75,10 @@ pub struct Server {
     role: &'static str,
     dir: PathBuf,
     sandbox: Sandbox,
+    host: Option<(Arc<Hosts>, usize)>,
+    environment: Vec<(String, String)>,
+    /// Its own disk, if it was given one.
+    pub disk: Option<Disk>,
     /// The process; `None` after it was killed.
     pub process: Option<Process>,
     /// What it said when it last started.
@@ -88,7 +107,11 @@ impl Server {
     pub fn start(&mut self) -> &Ready {
         let ready_file = self.dir.join("ready.json");
         drop(fs::remove_file(&ready_file));
-        let mut command = Command::new(binary());
+        let mut command = match &self.host {
+            Some((hosts, host)) => hosts.command(*host, &binary()),
+            None => Command::new(binary()),
+        };
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
             .arg(self.role)
             .arg("--config")
@@ -143,16 +166,40 @@ impl Server {
 
 impl Cluster {
     /// Makes and starts a cluster; returns when it takes changes.
+    ///
+    /// # Panics
+    /// If it does not start; with `disk_bytes`, if the machine cannot mount a file: see [`Disk::new`].
     pub fn start(options: &Options) -> Self {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let server = |role, name: &str| {
+        let server = |role, name: &str, host: usize| {
             let dir = dir.path().join(name);
             fs::create_dir_all(&dir).expect("made");
-            Server { role, dir, sandbox: options.sandbox, process: None, ready: None }
+            let host = options.hosts.clone().map(|hosts| (hosts, host));
+            let environment = options.environment.clone();
+            Server {
+                role,
+                dir,
+                sandbox: options.sandbox,
+                host,
+                environment,
+                disk: None,
+                process: None,
+                ready: None,
+            }
         };
-        let mut namenode = server("namenode", "namenode");
+        let mut namenode = server("namenode", "namenode", 0);
         let wal = namenode.dir.join("wal");
-        let config = format!("wal_dirs = [{wal:?}]\nport = 0\nhttp_port = 0\n{}", options.namenode_toml);
+        let bind = |host| {
+            options
+                .hosts
+                .as_ref()
+                .map_or_else(String::new, |hosts| format!("bind = \"{}\"\n", hosts.address(host)))
+        };
+        let more = &options.namenode_toml;
+        let wal_dirs =
+            if more.contains("wal_dirs =") { String::new() } else { format!("wal_dirs = [{wal:?}]\n") };
+        let config = format!("{wal_dirs}port = 0\nhttp_port = 0\n{}{more}", bind(0))
+            .replace("NAMENODE_DIR", &namenode.dir.to_string_lossy());
         let config_file = namenode.dir.join("config.toml");
         fs::write(&config_file, &config).expect("written");
         let formatted =
@@ -169,14 +216,16 @@ impl Cluster {
         fs::write(&join_file, cluster.render()).expect("written");
         let mut datanodes = Vec::new();
         for index in 0..options.datanodes {
-            let mut datanode = server("datanode", &format!("datanode-{index}"));
+            let mut datanode = server("datanode", &format!("datanode-{index}"), index + 1);
             let volume = datanode.dir.join("data");
+            datanode.disk = options.disk_bytes.map(|bytes| Disk::new(&volume, bytes).expect("a disk"));
             let more = &options.datanode_toml;
             let volumes =
                 if more.contains("volumes =") { String::new() } else { format!("volumes = [{volume:?}]\n") };
             let engine = options.engine;
             let config = format!(
-                "join_file = {join_file:?}\n{volumes}port = 0\nhttp_port = 0\nengine = \"{engine}\"\n{more}"
+                "join_file = {join_file:?}\n{volumes}port = 0\nhttp_port = 0\nengine = \"{engine}\"\n{}{more}",
+                bind(index + 1)
             );
             fs::write(datanode.dir.join("config.toml"), config).expect("written");
             datanode.start();
@@ -217,6 +266,18 @@ impl Cluster {
                 .fs_stats()
                 .is_ok_and(|stats| stats.safe_mode.is_empty() && stats.datanodes_live as usize >= running)
         });
+    }
+
+    /// The ends of all logs, for whoever looks for what went wrong.
+    pub fn logs(&self) -> String {
+        let servers = std::iter::once(&self.namenode).chain(&self.datanodes);
+        let end = |server: &Server| {
+            let log = server.log();
+            let lines: Vec<&str> = log.lines().filter(|line| !line.contains(" audit: ")).collect();
+            let end = lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n");
+            format!("--- {}\n{end}\n", server.dir.display())
+        };
+        servers.map(end).collect()
     }
 
     /// Ends every process as a power cut would.

@@ -6,7 +6,10 @@
 
 pub mod cluster;
 pub mod data;
+pub mod disks;
+pub mod hosts;
 pub mod pipeline;
 pub mod process;
+pub mod random;
 pub mod raw;
 pub mod wait;

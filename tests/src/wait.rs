@@ -21,6 +21,11 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Lets time pass, for a fault that lasts: what follows waits for conditions.
+pub fn pass(duration: Duration) {
+    std::thread::sleep(duration);
+}
+
 /// Waits until `condition` holds.
 ///
 /// # Panics
