@@ -1,14 +1,23 @@
 //! The block map: which storage has which replica. Soft: learnt from reports, never logged.
 //!
 //! Indexed by the slots of [`crate::state`]. A committed block keeps only the storages whose replicas count; what is
-//! known of open blocks, of replicas that do not match, and of replicas beyond the third stands aside.
+//! known of open blocks, of replicas that are bad or doomed, and of replicas beyond the third stands aside. For each
+//! storage there is a compressed set of the slots that it has replicas of, so that a datanode is forgotten, and a full
+//! report compared, without looking at the blocks of others.
+
+mod leaving;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ringfs_proto::meta::membership::{ReplicaState, ReplicaV1};
 use ringfs_proto::meta::namespace::BlockRefV1;
+use roaring::RoaringBitmap;
 
 use crate::state::Slot;
+
+use leaving::Leaving;
 
 /// Number of a storage, see [`crate::datanodes`].
 pub type StorageIndex = u16;
@@ -27,15 +36,53 @@ pub struct OpenBlock {
     pub replicas: BTreeMap<StorageIndex, ReplicaV1>,
 }
 
+/// What is wrong with a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Its bytes do not match their checksums, or it has another length than the block.
+    Corrupt,
+    /// Its stamp is too old, or it was never finished.
+    Outdated,
+}
+
+/// A replica that does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aside {
+    /// It is bad: kept until there are enough good ones.
+    Bad {
+        /// As it was reported.
+        replica: BlockRefV1,
+        /// Why.
+        fault: Fault,
+    },
+    /// It shall be deleted, and counts no more, until its datanode says that it is gone.
+    Doomed {
+        /// As the datanode is told.
+        replica: BlockRefV1,
+        /// What was wrong with it; nothing if it was one too many.
+        fault: Option<Fault>,
+        /// Whether the command has left: from then on nothing but a report brings it back.
+        is_sent: bool,
+    },
+}
+
+impl Aside {
+    fn is_corrupt(&self) -> bool {
+        match self {
+            Self::Bad { fault, .. } => *fault == Fault::Corrupt,
+            Self::Doomed { fault, .. } => *fault == Some(Fault::Corrupt),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     storages: [StorageIndex; INLINE],
-    is_committed: bool,
 }
 
 impl Default for Entry {
     fn default() -> Self {
-        Self { storages: [FREE; INLINE], is_committed: false }
+        Self { storages: [FREE; INLINE] }
     }
 }
 
@@ -45,8 +92,12 @@ pub struct BlockMap {
     entries: Vec<Entry>,
     more: BTreeMap<Slot, Vec<StorageIndex>>,
     open: BTreeMap<Slot, OpenBlock>,
-    corrupt: BTreeSet<(Slot, StorageIndex)>,
-    reported: u64,
+    aside: BTreeMap<(Slot, StorageIndex), Aside>,
+    /// The slots of which each storage has a replica, of whatever kind.
+    by_storage: Vec<RoaringBitmap>,
+    leaving: Leaving,
+    corrupt_blocks: u64,
+    doomed: u64,
 }
 
 impl BlockMap {
@@ -66,52 +117,57 @@ impl BlockMap {
         (open.pipeline, open.promised_bytes) = (pipeline, promised_bytes);
     }
 
-    /// A block has its length: replicas that match it count from now on.
-    pub fn commit(&mut self, slot: Slot, block: BlockRefV1) {
-        self.entries[slot as usize].is_committed = true;
-        let open = self.open.remove(&slot).unwrap_or_default();
-        for (storage, replica) in open.replicas {
-            if is_good(&replica, block) {
-                self.insert(slot, storage);
-            } else if replica.state == ReplicaState::Finalized {
-                self.mark_corrupt(slot, storage);
+    /// A block has its length: replicas that match it count from now on. Returns the storages that were to get one and
+    /// have not reported it.
+    pub fn commit(&mut self, slot: Slot, block: BlockRefV1) -> Vec<StorageIndex> {
+        let OpenBlock { mut pipeline, replicas, .. } = self.open.remove(&slot).unwrap_or_default();
+        for (storage, replica) in replicas {
+            let is_leaving = self.leaving.contains(slot, storage);
+            self.unmark(slot, storage);
+            if is_leaving {
+                continue;
             }
+            match fault_of(&replica, block) {
+                Some(fault) => self.set_bad(slot, storage, replica.block, fault),
+                None if is_good(&replica, block) => self.insert(slot, storage),
+                None => continue,
+            }
+            pipeline.retain(|other| *other != storage);
         }
+        pipeline
     }
 
     /// A block is gone. Returns every storage that may have a replica.
     pub fn remove(&mut self, slot: Slot) -> BTreeSet<StorageIndex> {
-        let mut storages: BTreeSet<StorageIndex> = self.storages(slot).collect();
-        if !storages.is_empty() {
-            self.reported -= 1;
-        }
+        let mut storages: BTreeSet<StorageIndex> = self.all_storages(slot).collect();
         if let Some(open) = self.open.remove(&slot) {
             storages.extend(open.pipeline);
             storages.extend(open.replicas.into_keys());
         }
-        self.more.remove(&slot);
-        let corrupt: Vec<_> = self.corrupt.range((slot, 0)..=(slot, StorageIndex::MAX)).copied().collect();
-        for key in corrupt {
-            self.corrupt.remove(&key);
-            storages.insert(key.1);
+        let aside: Vec<StorageIndex> = self.aside(slot).map(|(storage, _)| storage).collect();
+        for storage in aside {
+            self.clear_aside(slot, storage);
+            storages.insert(storage);
         }
+        self.more.remove(&slot);
         self.entries[slot as usize] = Entry::default();
+        storages.iter().for_each(|storage| self.unmark(slot, *storage));
         storages
     }
 
     /// A replica of an open block was reported.
     pub fn report_open(&mut self, slot: Slot, storage: StorageIndex, replica: ReplicaV1) {
+        self.clear_aside(slot, storage);
         self.open.entry(slot).or_default().replicas.insert(storage, replica);
+        self.mark(slot, storage);
     }
 
     /// A good replica of a committed block was reported.
     pub fn insert(&mut self, slot: Slot, storage: StorageIndex) {
-        self.corrupt.remove(&(slot, storage));
-        if self.storages(slot).any(|other| other == storage) {
+        self.clear_aside(slot, storage);
+        self.mark(slot, storage);
+        if self.all_storages(slot).any(|other| other == storage) {
             return;
-        }
-        if self.count(slot) == 0 {
-            self.reported += 1;
         }
         match self.entries[slot as usize].storages.iter_mut().find(|place| **place == FREE) {
             Some(place) => *place = storage,
@@ -119,45 +175,80 @@ impl BlockMap {
         }
     }
 
-    /// A storage has no good replica of this block any more.
+    /// A storage has no replica of this block any more.
     pub fn forget(&mut self, slot: Slot, storage: StorageIndex) {
         if let Some(open) = self.open.get_mut(&slot) {
             open.replicas.remove(&storage);
         }
-        self.corrupt.remove(&(slot, storage));
-        let before = self.count(slot);
-        for place in &mut self.entries[slot as usize].storages {
-            if *place == storage {
-                *place = FREE;
-            }
+        self.clear_aside(slot, storage);
+        self.discount(slot, storage);
+        self.unmark(slot, storage);
+    }
+
+    /// A replica is bad: it does not count.
+    pub fn set_bad(&mut self, slot: Slot, storage: StorageIndex, replica: BlockRefV1, fault: Fault) {
+        self.forget(slot, storage);
+        self.set_aside(slot, storage, Aside::Bad { replica, fault });
+    }
+
+    /// A replica of a committed block shall be deleted: it does not count from now on.
+    pub fn doom(&mut self, slot: Slot, storage: StorageIndex, replica: BlockRefV1) {
+        let fault = match self.aside.get(&(slot, storage)) {
+            Some(Aside::Bad { fault, .. }) => Some(*fault),
+            Some(Aside::Doomed { fault, .. }) => *fault,
+            None => None,
+        };
+        self.forget(slot, storage);
+        self.set_aside(slot, storage, Aside::Doomed { replica, fault, is_sent: false });
+    }
+
+    /// A doomed replica is bad too: it is not to be spared as a good one.
+    pub fn set_fault(&mut self, slot: Slot, storage: StorageIndex, found: Fault) {
+        let was_corrupt = self.has_corrupt(slot);
+        if let Some(Aside::Doomed { fault, .. }) = self.aside.get_mut(&(slot, storage)) {
+            *fault = Some(found);
         }
-        if let Some(more) = self.more.get_mut(&slot) {
-            more.retain(|other| *other != storage);
-            if more.is_empty() {
-                self.more.remove(&slot);
-            }
-        }
-        if before > 0 && self.count(slot) == 0 {
-            self.reported -= 1;
+        self.count_corrupt(was_corrupt, slot);
+    }
+
+    /// The command to delete a doomed replica leaves, or has to be sent once more.
+    pub fn set_sent(&mut self, slot: Slot, storage: StorageIndex, sent: bool) {
+        if let Some(Aside::Doomed { is_sent, .. }) = self.aside.get_mut(&(slot, storage)) {
+            *is_sent = sent;
         }
     }
 
-    /// A replica of a committed block is bad: it does not count.
-    pub fn mark_corrupt(&mut self, slot: Slot, storage: StorageIndex) {
-        self.forget(slot, storage);
-        self.corrupt.insert((slot, storage));
+    /// A doomed replica whose command has not left is what it was before.
+    pub fn spare(&mut self, slot: Slot, storage: StorageIndex) {
+        match self.aside.get(&(slot, storage)).copied() {
+            Some(Aside::Doomed { fault: None, .. }) => self.insert(slot, storage),
+            Some(Aside::Doomed { fault: Some(fault), replica, .. }) => {
+                self.set_bad(slot, storage, replica, fault);
+            }
+            _ => {}
+        }
     }
 
     /// The storages with good replicas of a committed block.
     pub fn storages(&self, slot: Slot) -> impl Iterator<Item = StorageIndex> + '_ {
-        let inline = self.entries.get(slot as usize).map_or(&[][..], |entry| &entry.storages);
-        let more = self.more.get(&slot).into_iter().flatten();
-        inline.iter().chain(more).copied().filter(|storage| *storage != FREE)
+        self.all_storages(slot).filter(move |storage| !self.leaving.contains(slot, *storage))
     }
 
     /// How many good replicas a committed block has.
     pub fn count(&self, slot: Slot) -> usize {
         self.storages(slot).count()
+    }
+
+    /// The replicas of a block that do not count, by storage.
+    pub fn aside(&self, slot: Slot) -> impl Iterator<Item = (StorageIndex, Aside)> + '_ {
+        let range = self.aside.range((slot, 0)..=(slot, StorageIndex::MAX));
+        let here = range.filter(move |((_, storage), _)| !self.leaving.contains(slot, *storage));
+        here.map(|((_, storage), aside)| (*storage, *aside))
+    }
+
+    /// What is known of one replica that does not count.
+    pub fn aside_on(&self, slot: Slot, storage: StorageIndex) -> Option<Aside> {
+        self.aside.get(&(slot, storage)).copied()
     }
 
     /// What is known of an open block.
@@ -171,29 +262,93 @@ impl BlockMap {
         open.map_or(0, |open| open.replicas.values().filter(|replica| is_good(replica, block)).count())
     }
 
-    /// Committed blocks with at least one good replica.
-    pub fn reported(&self) -> u64 {
-        self.reported
+    /// Blocks with a corrupt replica.
+    pub fn corrupt_blocks(&self) -> u64 {
+        self.corrupt_blocks
     }
 
-    /// Bad replicas.
-    pub fn corrupt_count(&self) -> u64 {
-        self.corrupt.len() as u64
+    /// Replicas of committed blocks that shall be deleted.
+    pub fn doomed_count(&self) -> u64 {
+        self.doomed
     }
 
-    /// The blocks of which a storage has a replica, of whatever state.
-    pub fn slots_of(&self, storage: StorageIndex) -> BTreeSet<Slot> {
-        let committed =
-            (0..self.entries.len() as Slot).filter(|slot| self.storages(*slot).any(|other| other == storage));
-        let open =
-            self.open.iter().filter(|(_, open)| open.replicas.contains_key(&storage)).map(|(slot, _)| *slot);
-        let corrupt = self.corrupt.iter().filter(|(_, other)| *other == storage).map(|(slot, _)| *slot);
-        committed.chain(open).chain(corrupt).collect()
+    /// The slots of the blocks of which a storage has a replica, of whatever kind.
+    pub fn slots_of(&self, storage: StorageIndex) -> RoaringBitmap {
+        self.by_storage.get(usize::from(storage)).cloned().unwrap_or_default()
     }
 
-    /// Bytes of memory of the entries.
+    /// One above the highest slot that was ever in use.
+    pub fn slots_end(&self) -> Slot {
+        self.entries.len() as Slot
+    }
+
+    /// Bytes of memory of the entries and of the sets per storage.
     pub fn memory_bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>()
+        let sets: usize = self.by_storage.iter().map(RoaringBitmap::serialized_size).sum();
+        self.entries.capacity() * size_of::<Entry>() + sets
+    }
+
+    fn all_storages(&self, slot: Slot) -> impl Iterator<Item = StorageIndex> + '_ {
+        let inline = self.entries.get(slot as usize).map_or(&[][..], |entry| &entry.storages);
+        let more = self.more.get(&slot).into_iter().flatten();
+        inline.iter().chain(more).copied().filter(|storage| *storage != FREE)
+    }
+
+    /// A good replica counts no more.
+    fn discount(&mut self, slot: Slot, storage: StorageIndex) {
+        for place in &mut self.entries[slot as usize].storages {
+            if *place == storage {
+                *place = FREE;
+            }
+        }
+        if let Some(more) = self.more.get_mut(&slot) {
+            more.retain(|other| *other != storage);
+            if more.is_empty() {
+                self.more.remove(&slot);
+            }
+        }
+    }
+
+    fn mark(&mut self, slot: Slot, storage: StorageIndex) {
+        let index = usize::from(storage);
+        if index >= self.by_storage.len() {
+            self.by_storage.resize_with(index + 1, RoaringBitmap::new);
+        }
+        self.by_storage[index].insert(slot);
+        self.leaving.take_back(slot, storage);
+    }
+
+    fn unmark(&mut self, slot: Slot, storage: StorageIndex) {
+        if let Some(slots) = self.by_storage.get_mut(usize::from(storage)) {
+            slots.remove(slot);
+        }
+        self.leaving.take_back(slot, storage);
+    }
+
+    fn set_aside(&mut self, slot: Slot, storage: StorageIndex, aside: Aside) {
+        self.mark(slot, storage);
+        let was_corrupt = self.has_corrupt(slot);
+        self.aside.insert((slot, storage), aside);
+        self.doomed += u64::from(matches!(aside, Aside::Doomed { .. }));
+        self.count_corrupt(was_corrupt, slot);
+    }
+
+    fn clear_aside(&mut self, slot: Slot, storage: StorageIndex) {
+        let was_corrupt = self.has_corrupt(slot);
+        if let Some(aside) = self.aside.remove(&(slot, storage)) {
+            self.doomed -= u64::from(matches!(aside, Aside::Doomed { .. }));
+            self.count_corrupt(was_corrupt, slot);
+        }
+    }
+
+    fn has_corrupt(&self, slot: Slot) -> bool {
+        self.aside.range((slot, 0)..=(slot, StorageIndex::MAX)).any(|(_, aside)| aside.is_corrupt())
+    }
+
+    fn count_corrupt(&mut self, was_corrupt: bool, slot: Slot) {
+        let is_corrupt = self.has_corrupt(slot);
+        self.corrupt_blocks += u64::from(is_corrupt);
+        self.corrupt_blocks -= u64::from(was_corrupt);
     }
 }
 
@@ -202,48 +357,17 @@ pub fn is_good(replica: &ReplicaV1, block: BlockRefV1) -> bool {
     replica.state == ReplicaState::Finalized && replica.block == block
 }
 
-#[cfg(test)]
-mod tests {
-    use ringfs_proto::ids::{BlockId, Stamp};
-
-    use super::*;
-
-    fn block(length: u64) -> BlockRefV1 {
-        BlockRefV1 { block: BlockId(1), stamp: Stamp(1), length }
-    }
-
-    fn replica(length: u64, state: ReplicaState) -> ReplicaV1 {
-        ReplicaV1 { block: block(length), state }
-    }
-
-    #[test]
-    fn only_finalized_replicas_of_the_committed_length_count() {
-        let mut map = BlockMap::default();
-        map.add(0, vec![1, 2, 3], 0);
-        map.report_open(0, 1, replica(10, ReplicaState::Finalized));
-        map.report_open(0, 2, replica(9, ReplicaState::Finalized));
-        map.report_open(0, 3, replica(10, ReplicaState::BeingWritten));
-        assert_eq!(map.finalized(0, block(10)), 1);
-        map.commit(0, block(10));
-        assert_eq!(map.storages(0).collect::<Vec<_>>(), [1]);
-        assert_eq!((map.reported(), map.corrupt_count()), (1, 1));
-    }
-
-    #[test]
-    fn more_than_three_replicas_are_kept_and_all_are_told_of_a_removal() {
-        let mut map = BlockMap::default();
-        map.add(0, Vec::new(), 0);
-        map.commit(0, block(10));
-        for storage in 1..=5 {
-            map.insert(0, storage);
-            map.insert(0, storage);
-        }
-        assert_eq!(map.count(0), 5);
-        map.mark_corrupt(0, 2);
-        map.forget(0, 5);
-        assert_eq!(map.count(0), 3);
-        assert_eq!(map.slots_of(4), BTreeSet::from([0]));
-        assert_eq!(map.remove(0), BTreeSet::from([1, 2, 3, 4]));
-        assert_eq!((map.reported(), map.corrupt_count(), map.count(0)), (0, 0, 0));
+/// What is wrong with a replica of a committed block; nothing if it is good, or may become so by itself.
+///
+/// HDFS: `BlockManager.checkReplicaCorrupt`.
+pub fn fault_of(replica: &ReplicaV1, block: BlockRefV1) -> Option<Fault> {
+    match replica.state {
+        ReplicaState::Temporary => None,
+        _ if replica.block.stamp < block.stamp => Some(Fault::Outdated),
+        ReplicaState::Finalized => (replica.block != block).then_some(Fault::Corrupt),
+        // Cut by a restart: it grows no more.
+        ReplicaState::WaitingForRecovery => Some(Fault::Outdated),
+        // Its last packet may be on the way.
+        ReplicaState::BeingWritten => None,
     }
 }

@@ -32,6 +32,14 @@ pub struct Config {
     pub datanode_stale_ms: u64,
     /// Silence after which a datanode is taken as lost, ms.
     pub datanode_dead_ms: u64,
+    /// How long copying waits when many datanodes vanish at once, ms.
+    pub mass_failure_wait_ms: u64,
+    /// Large blocks that a datanode copies, and that it receives, at once.
+    pub replication_streams_per_node: u32,
+    /// Blocks whose copying is begun ten times a second, at most.
+    pub replication_work_per_tick: usize,
+    /// How long a copy may take beside the time for its bytes, ms.
+    pub replication_timeout_ms: u64,
     /// Most connections.
     pub connections_max: usize,
     /// Most calls that wait for the namespace thread.
@@ -76,6 +84,10 @@ impl Default for Config {
             heartbeat_interval_ms: 1000,
             datanode_stale_ms: 3000,
             datanode_dead_ms: 30_000,
+            mass_failure_wait_ms: 600_000,
+            replication_streams_per_node: 2,
+            replication_work_per_tick: 100,
+            replication_timeout_ms: 60_000,
             connections_max: 16_384,
             calls_queued_max: 65_536,
             calls_queued_per_user_max: 8192,

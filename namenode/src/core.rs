@@ -7,9 +7,11 @@ mod changes;
 mod membership;
 mod parked;
 mod reads;
+mod replication;
 mod safe_mode;
 #[cfg(test)]
 mod tests;
+mod verification;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -27,6 +29,7 @@ use crate::wal::BatchBuilder;
 use crate::wal::record::RecordV1;
 
 use parked::Parked;
+use replication::Replication;
 use safe_mode::SafeMode;
 
 /// The time, as the shell knows it.
@@ -61,6 +64,7 @@ pub struct Core {
     state: State,
     blocks: BlockMap,
     nodes: Datanodes,
+    replication: Replication,
     cluster: ClusterId,
     key: ClusterKey,
     config: Config,
@@ -90,7 +94,11 @@ impl Core {
         now: Now,
         seed: u64,
     ) -> Self {
-        let patience = Patience { stale_ms: config.datanode_stale_ms, dead_ms: config.datanode_dead_ms };
+        let patience = Patience {
+            stale_ms: config.datanode_stale_ms,
+            dead_ms: config.datanode_dead_ms,
+            mass_failure_wait_ms: config.mass_failure_wait_ms,
+        };
         let mut blocks = BlockMap::default();
         for view in state.all_blocks() {
             blocks.add(view.slot, Vec::new(), 0);
@@ -103,6 +111,7 @@ impl Core {
             state,
             blocks,
             nodes: Datanodes::new(patience, seed),
+            replication: Replication::default(),
             cluster,
             key,
             config,
@@ -120,6 +129,7 @@ impl Core {
             effects: Vec::new(),
             metrics: Metrics::default(),
         };
+        (0..core.blocks.slots_end()).for_each(|slot| core.judge(slot));
         core.look_at_safe_mode();
         core
     }
@@ -154,9 +164,11 @@ impl Core {
 
     /// Time has passed: called several times a second.
     pub fn tick(&mut self, now: Now) {
-        for storage in self.nodes.tick(now.mono_ms) {
-            self.forget_storage(storage);
-        }
+        let lost = self.nodes.tick(now.mono_ms);
+        lost.nodes.into_iter().for_each(|node| self.give_up_copies_of(node));
+        lost.storages.into_iter().for_each(|storage| self.forget_storage(storage));
+        self.look_at_racks(false);
+        self.replicate(now);
         for call in self.parked.expired(now.mono_ms) {
             let message = "the last block is not reported by enough datanodes yet";
             self.answer(call, Err(WireError::new(Code::NotReplicatedYet, message)));
@@ -202,13 +214,6 @@ impl Core {
     /// What is counted.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
-    }
-
-    /// No replica of a storage counts any more.
-    fn forget_storage(&mut self, storage: StorageIndex) {
-        for slot in self.blocks.slots_of(storage) {
-            self.blocks.forget(slot, storage);
-        }
     }
 
     fn answer(&mut self, call: Call, result: Result<Reply, WireError>) {

@@ -1,7 +1,11 @@
 //! The datanodes and their storages: who is heard, with how much room, and what waits to be told to them.
 
 mod commands;
+mod excess;
+mod load;
 mod placement;
+mod racks;
+mod silence;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
@@ -9,20 +13,24 @@ use std::net::IpAddr;
 use ringfs_proto::ids::{BlockId, DatanodeId, RegistrationEpoch, ReportSequence, StorageId};
 use ringfs_proto::limits::{COMMAND_BLOCKS_MAX, VOLUMES_MAX};
 use ringfs_proto::meta::admin::{DatanodeInfoV1, DatanodeState};
-use ringfs_proto::meta::membership::{CommandV1, InvalidateV1, RegisterRequestV1, VolumeStatusV1};
+use ringfs_proto::meta::membership::{
+    CommandV1, HeartbeatRequestV1, InvalidateV1, RegisterRequestV1, VolumeStatusV1,
+};
 use ringfs_proto::meta::namespace::{BlockRefV1, NodeV1};
 use ringfs_proto::{Code, WireError};
 
+use roaring::RoaringBitmap;
+
 use crate::blocks::StorageIndex;
-use crate::state::Slot;
 
 use commands::Commands;
-pub use placement::Placement;
+use load::Load;
+pub use placement::{CopyPlacement, Placement};
+use racks::{RackIndex, Racks};
+use silence::Silence;
 
 /// Most datanodes that a namenode knows.
 pub const DATANODES_MAX: usize = 4096;
-/// Where a datanode is when no topology says otherwise (HDFS: `NetworkTopology.DEFAULT_RACK`).
-const DEFAULT_RACK: &str = "/default-rack";
 /// Replicas that wait to be deleted, per datanode; more are found again by the next full report.
 const INVALIDATIONS_MAX: usize = 1_000_000;
 
@@ -34,7 +42,7 @@ pub struct Reporting {
     /// The page that comes next.
     pub next_page: u32,
     /// What it has named.
-    pub seen: BTreeSet<Slot>,
+    pub seen: RoaringBitmap,
     /// What incremental reports have changed since it began: for these they know better.
     pub changed: BTreeSet<BlockId>,
 }
@@ -61,6 +69,8 @@ pub struct Storage {
 pub struct Datanode {
     /// Its id.
     pub id: DatanodeId,
+    /// Its number.
+    index: usize,
     /// Where clients reach it.
     pub host: String,
     /// Data port.
@@ -70,14 +80,22 @@ pub struct Datanode {
     pid: u32,
     epoch: RegistrationEpoch,
     connection: Option<u64>,
+    /// On the loop's own clock, see [`silence`].
     heard_ms: u64,
     state: DatanodeState,
+    rack: RackIndex,
     storages: Vec<StorageIndex>,
     invalidations: VecDeque<(StorageId, BlockRefV1)>,
     invalidated_ms: u64,
     commands: Commands,
     /// Bytes promised to blocks that were placed since its last heartbeat.
     promised_bytes: u64,
+    /// Blocks that were placed since its last heartbeat.
+    placed: u32,
+    reads_active: u32,
+    writes_active: u32,
+    sending: Load,
+    receiving: Load,
 }
 
 impl Datanode {
@@ -108,6 +126,8 @@ pub struct Patience {
     pub stale_ms: u64,
     /// Before it is taken as lost, ms.
     pub dead_ms: u64,
+    /// How long copying waits when many vanish at once, ms.
+    pub mass_failure_wait_ms: u64,
 }
 
 /// All datanodes.
@@ -118,6 +138,9 @@ pub struct Datanodes {
     storages: Vec<Storage>,
     storage_by_id: HashMap<StorageId, StorageIndex>,
     patience: Patience,
+    silence: Silence,
+    racks: Racks,
+    racks_in_use: usize,
     last_epoch: u64,
     random: u64,
 }
@@ -131,6 +154,9 @@ impl Datanodes {
             storages: Vec::new(),
             storage_by_id: HashMap::new(),
             patience,
+            silence: Silence::default(),
+            racks: Racks::default(),
+            racks_in_use: 0,
             last_epoch: 0,
             random: seed | 1,
         }
@@ -162,12 +188,14 @@ impl Datanodes {
             !storages.contains(storage) || self.storages[*storage as usize].status.is_failed
         };
         let gone = self.nodes[index].storages.iter().copied().filter(is_gone).collect();
+        let (rack, heard_ms) = (self.racks.of_host(&host), self.silence.time_ms(now_ms));
         let node = &mut self.nodes[index];
-        node.host = host;
+        (node.host, node.rack) = (host, rack);
         (node.port, node.http_port, node.pid) = (request.port, request.http_port, request.pid);
         node.software.clone_from(&request.software);
-        (node.epoch, node.connection, node.heard_ms) = (epoch, Some(connection), now_ms);
-        (node.state, node.storages, node.promised_bytes) = (DatanodeState::Live, storages, 0);
+        (node.epoch, node.connection, node.heard_ms) = (epoch, Some(connection), heard_ms);
+        (node.state, node.storages) = (DatanodeState::Live, storages);
+        (node.promised_bytes, node.placed) = (0, 0);
         node.commands.clear();
         Ok((epoch, gone))
     }
@@ -208,6 +236,7 @@ impl Datanodes {
     fn add(&mut self, id: DatanodeId) -> usize {
         self.nodes.push(Datanode {
             id,
+            index: self.nodes.len(),
             host: String::new(),
             port: 0,
             http_port: 0,
@@ -217,11 +246,17 @@ impl Datanodes {
             connection: None,
             heard_ms: 0,
             state: DatanodeState::Dead,
+            rack: 0,
             storages: Vec::new(),
             invalidations: VecDeque::new(),
             invalidated_ms: 0,
             commands: Commands::default(),
             promised_bytes: 0,
+            placed: 0,
+            reads_active: 0,
+            writes_active: 0,
+            sending: Load::default(),
+            receiving: Load::default(),
         });
         self.by_id.insert(id, self.nodes.len() - 1);
         self.nodes.len() - 1
@@ -284,24 +319,27 @@ impl Datanodes {
         storages.filter(is_new).collect()
     }
 
-    /// A datanode is alive; returns what it shall do. `invalidations` bounds the replicas to delete.
+    /// A datanode is alive; returns what it shall do, with at most `per_second` replicas to delete.
     pub fn heartbeat(
         &mut self,
         index: usize,
-        volumes: Vec<VolumeStatusV1>,
+        request: &HeartbeatRequestV1,
         now_ms: u64,
         per_second: u32,
         may_invalidate: bool,
     ) -> Vec<CommandV1> {
-        for status in volumes {
+        for status in &request.volumes {
             let storage =
                 self.storage_by_id.get(&status.storage).map(|index| &mut self.storages[*index as usize]);
             if let Some(storage) = storage.filter(|storage| storage.datanode == index) {
-                storage.status = status;
+                storage.status.clone_from(status);
             }
         }
+        let heard_ms = self.silence.time_ms(now_ms);
         let node = &mut self.nodes[index];
-        (node.heard_ms, node.state, node.promised_bytes) = (now_ms, DatanodeState::Live, 0);
+        (node.heard_ms, node.state) = (heard_ms, DatanodeState::Live);
+        (node.promised_bytes, node.placed) = (0, 0);
+        (node.reads_active, node.writes_active) = (request.reads_active, request.writes_active);
         let mut commands = node.commands.take();
         if may_invalidate {
             commands.extend(node.deletions(now_ms, per_second));
@@ -309,13 +347,15 @@ impl Datanodes {
         commands
     }
 
-    /// A replica shall be deleted.
-    pub fn invalidate(&mut self, storage: StorageIndex, block: BlockRefV1) {
+    /// A replica shall be deleted. False when too many are to be deleted already: a later full report finds it again.
+    pub fn invalidate(&mut self, storage: StorageIndex, block: BlockRefV1) -> bool {
         let storage = &self.storages[storage as usize];
         let node = &mut self.nodes[storage.datanode];
-        if node.invalidations.len() < INVALIDATIONS_MAX {
+        let has_room = node.invalidations.len() < INVALIDATIONS_MAX;
+        if has_room {
             node.invalidations.push_back((storage.id, block));
         }
+        has_room
     }
 
     /// The connection of a datanode is gone: it is avoided from now on.
@@ -326,26 +366,6 @@ impl Datanodes {
                 node.state = DatanodeState::Stale;
             }
         }
-    }
-
-    /// Looks who is silent for too long; returns the storages of datanodes that are now taken as lost.
-    pub fn tick(&mut self, now_ms: u64) -> Vec<StorageIndex> {
-        let mut lost = Vec::new();
-        for node in &mut self.nodes {
-            let silent_ms = now_ms.saturating_sub(node.heard_ms);
-            if silent_ms >= self.patience.dead_ms && node.state != DatanodeState::Dead {
-                node.state = DatanodeState::Dead;
-                // Its replicas are forgotten: if it wakes up it must join again, with full reports.
-                node.connection = None;
-                node.commands.clear();
-                tracing::warn!(datanode = %node.id, host = node.host, port = node.port, silent_ms, "datanode is taken as lost");
-                lost.extend(&node.storages);
-            } else if silent_ms >= self.patience.stale_ms && node.state == DatanodeState::Live {
-                node.state = DatanodeState::Stale;
-                tracing::warn!(datanode = %node.id, host = node.host, port = node.port, silent_ms, "datanode is silent: avoided");
-            }
-        }
-        lost
     }
 
     /// A full report of every live storage is there, or none is expected.
@@ -364,6 +384,12 @@ impl Datanodes {
         index.ok_or_else(|| {
             WireError::new(Code::InvalidArgument, format!("storage {id} is not of this datanode"))
         })
+    }
+
+    /// The number of a storage, if it is of this datanode.
+    pub fn find_storage(&self, datanode: DatanodeId, storage: StorageId) -> Option<StorageIndex> {
+        let index = *self.storage_by_id.get(&storage)?;
+        (self.nodes[self.storages[index as usize].datanode].id == datanode).then_some(index)
     }
 
     /// A storage.
@@ -404,14 +430,14 @@ impl Datanodes {
             port: node.port,
             http_port: node.http_port,
             state: node.state,
-            last_heartbeat_ms: now_ms.saturating_sub(node.heard_ms),
+            last_heartbeat_ms: self.silence.time_ms(now_ms).saturating_sub(node.heard_ms),
             software: node.software.clone(),
             volumes: node
                 .storages
                 .iter()
                 .map(|storage| self.storages[*storage as usize].status.clone())
                 .collect(),
-            rack: DEFAULT_RACK.to_owned(),
+            rack: self.racks.name(node.rack).to_owned(),
             blocks: node
                 .storages
                 .iter()

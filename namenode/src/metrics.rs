@@ -35,6 +35,12 @@ pub struct Gauges {
     pub directories: Value,
     pub blocks: Value,
     pub blocks_missing: Value,
+    pub blocks_short: Value,
+    pub blocks_corrupt: Value,
+    pub blocks_copied: Value,
+    pub replicas_doomed: Value,
+    pub replicas_leaving: Value,
+    pub copying_waits: Value,
     pub open_files: Value,
     pub pending_deletions: Value,
     pub datanodes_live: Value,
@@ -51,6 +57,8 @@ struct Counters {
     errors: Vec<Value>,
     batches: Value,
     records: Value,
+    copied: Value,
+    forgotten: Value,
 }
 
 /// All of them.
@@ -69,6 +77,8 @@ impl Default for Metrics {
             errors: per_op(),
             batches: Value::default(),
             records: Value::default(),
+            copied: Value::default(),
+            forgotten: Value::default(),
         };
         Self { counters: Arc::new(counters), gauges: Arc::default() }
     }
@@ -89,6 +99,16 @@ impl Metrics {
     pub fn count_batch(&self, records: usize) {
         self.counters.batches.add(1);
         self.counters.records.add(records as u64);
+    }
+
+    /// A replica was copied.
+    pub fn count_copied(&self) {
+        self.counters.copied.add(1);
+    }
+
+    /// Replicas of lost datanodes or volumes were forgotten.
+    pub fn count_forgotten(&self, replicas: usize) {
+        self.counters.forgotten.add(replicas as u64);
     }
 
     /// What is shown.
@@ -115,6 +135,16 @@ impl Metrics {
             "Records written to the log.",
             counters.records.get(),
         ));
+        all.push(Metric::counter(
+            "ringfs_namenode_replicas_copied_total",
+            "Replicas that were copied because a block had too few.",
+            counters.copied.get(),
+        ));
+        all.push(Metric::counter(
+            "ringfs_namenode_replicas_forgotten_total",
+            "Replicas of lost datanodes and volumes that were forgotten.",
+            counters.forgotten.get(),
+        ));
         let gauge = |name, help, value: &Value| Metric::gauge(name, help, value.get() as f64);
         all.extend([
             gauge("ringfs_namenode_files", "Files.", &gauges.files),
@@ -124,6 +154,28 @@ impl Metrics {
                 "ringfs_namenode_blocks_missing",
                 "Committed blocks without a live replica.",
                 &gauges.blocks_missing,
+            ),
+            gauge(
+                "ringfs_namenode_blocks_under_replicated",
+                "Committed blocks with fewer replicas than wanted, and at least one.",
+                &gauges.blocks_short,
+            ),
+            gauge("ringfs_namenode_blocks_corrupt", "Blocks with a corrupt replica.", &gauges.blocks_corrupt),
+            gauge("ringfs_namenode_blocks_copied", "Blocks that are being copied.", &gauges.blocks_copied),
+            gauge(
+                "ringfs_namenode_replicas_excess",
+                "Replicas of existing blocks that wait to be deleted.",
+                &gauges.replicas_doomed,
+            ),
+            gauge(
+                "ringfs_namenode_replicas_leaving",
+                "Replicas of lost datanodes that are not forgotten yet.",
+                &gauges.replicas_leaving,
+            ),
+            gauge(
+                "ringfs_namenode_copying_waits",
+                "1 while nothing is copied because many datanodes vanished at once.",
+                &gauges.copying_waits,
             ),
             gauge("ringfs_namenode_open_files", "Files open for writing.", &gauges.open_files),
             gauge(

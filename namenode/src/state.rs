@@ -55,6 +55,8 @@ pub enum Applied {
     Completed(InodeId),
     /// Whether there was something to delete.
     Deleted(bool),
+    /// Whether the path is that of a file.
+    ReplicationSet(bool),
 }
 
 /// Result of applying a record.
@@ -69,6 +71,8 @@ pub enum Effect {
     BlockCommitted(Slot, BlockRefV1),
     /// A block is gone; its slot may be used again by the next effect.
     BlockRemoved(Slot, BlockRefV1),
+    /// The file of a committed block wants another number of replicas.
+    ReplicationChanged(Slot),
 }
 
 /// How many of what there are.

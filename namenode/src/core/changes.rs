@@ -6,7 +6,7 @@ use ringfs_proto::limits::{
 };
 use ringfs_proto::meta::namespace::{
     AddBlockReplyV1, AddBlockRequestV1, BlockRefV1, CompleteRequestV1, CreateReplyV1, CreateRequestV1,
-    DeleteReplyV1, DoneV1,
+    DeleteReplyV1, DoneV1, SetReplicationReplyV1, SetReplicationRequestV1,
 };
 use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
@@ -18,6 +18,7 @@ use crate::state::{Applied, Effect, Outcome};
 use crate::wal::BatchBuilder;
 use crate::wal::record::{
     AbandonBlockV1, AddBlockV1, ChangeV1, CompleteV1, CreateV1, DeleteV1, MkdirsV1, RecordV1, RenameV1,
+    SetReplicationV1,
 };
 
 /// The only term until there are replicated namenodes.
@@ -112,8 +113,21 @@ impl Core {
                 let path = Components::parse(&request.path)?.canonical();
                 log(ChangeV1::Delete(DeleteV1 { path, recursive: request.recursive }))
             }
+            Request::SetReplication(request) => self.filter_set_replication(request),
             other => Err(WireError::new(Code::Unsupported, format!("{} is no change", other.op().name()))),
         }
+    }
+
+    fn filter_set_replication(&self, request: &SetReplicationRequestV1) -> Result<Filtered, WireError> {
+        self.check_safe_mode(&format!("set the replication of {}", request.path))?;
+        let SetReplicationRequestV1 { path, replication } = request;
+        if !(1..=REPLICATION_MAX).contains(replication) {
+            let message = format!("replication {replication} of {path} is not from 1 to {REPLICATION_MAX}");
+            return Err(WireError::new(Code::InvalidArgument, message));
+        }
+        let path = Components::parse(path)?.canonical();
+        let change = SetReplicationV1 { path, replication: *replication };
+        Ok(Filtered::Log(ChangeV1::SetReplication(change), Promise::default()))
     }
 
     fn filter_create(&self, request: &CreateRequestV1) -> Result<Filtered, WireError> {
@@ -247,7 +261,7 @@ impl Core {
             self.nodes.release(&promise.pipeline, promise.bytes);
         }
         for effect in effects.drain(..) {
-            self.take_effect(effect, &promise);
+            self.take_effect(effect, &promise, now);
         }
         self.effects = effects;
         for call in waiters {
@@ -256,21 +270,20 @@ impl Core {
         }
     }
 
-    fn take_effect(&mut self, effect: Effect, promise: &Promise) {
+    fn take_effect(&mut self, effect: Effect, promise: &Promise, now: Now) {
         match effect {
             Effect::BlockAdded(slot, _) => {
                 self.blocks.add(slot, promise.pipeline.clone(), promise.bytes);
             }
             Effect::BlockCommitted(slot, block) => {
                 self.release_room(slot);
-                self.blocks.commit(slot, block);
+                self.committed(slot, block, now);
             }
             Effect::BlockRemoved(slot, block) => {
                 self.release_room(slot);
-                for storage in self.blocks.remove(slot) {
-                    self.nodes.invalidate(storage, block);
-                }
+                self.removed(slot, block);
             }
+            Effect::ReplicationChanged(slot) => self.judge(slot),
         }
     }
 
@@ -299,6 +312,9 @@ impl Core {
                 Ok(Reply::AddBlock(AddBlockReplyV1 { located }))
             }
             (Request::Delete(_), Applied::Deleted(deleted)) => Ok(Reply::Delete(DeleteReplyV1 { deleted })),
+            (Request::SetReplication(_), Applied::ReplicationSet(is_file)) => {
+                Ok(Reply::SetReplication(SetReplicationReplyV1 { is_file }))
+            }
             (Request::Mkdirs(_), Applied::Done) => Ok(Reply::Mkdirs(done)),
             (Request::Rename(_), Applied::Done) => Ok(Reply::Rename(done)),
             (Request::AbandonBlock(_), Applied::Done) => Ok(Reply::AbandonBlock(done)),

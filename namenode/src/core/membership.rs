@@ -6,26 +6,29 @@ use std::sync::atomic::Ordering;
 use ringfs_proto::ids::ReportSequence;
 use ringfs_proto::limits::REPORT_PAGE_REPLICAS_MAX;
 use ringfs_proto::meta::membership::{
-    BlockReportRequestV1, HeartbeatReplyV1, HeartbeatRequestV1, IncrementalReportRequestV1, RegisterReplyV1,
-    RegisterRequestV1, ReplicaChangeV1, ReplicaState, ReplicaV1, ReportReplyV1,
+    BlockReportRequestV1, CommandV1, HeartbeatReplyV1, HeartbeatRequestV1, IncrementalReportRequestV1,
+    RegisterReplyV1, RegisterRequestV1, ReplicaChangeV1, ReplicaV1, ReportReplyV1,
 };
 use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_proto::{Code, WireError};
+use roaring::RoaringBitmap;
 
 use super::safe_mode::SafeMode;
 use super::{Core, Now};
-use crate::blocks::StorageIndex;
+use crate::blocks::{Fault, StorageIndex, fault_of, is_good};
 use crate::calls::{Call, Caller, Reply, Request};
 use crate::datanodes::Reporting;
+use crate::state::Slot;
 
 impl Core {
-    /// Answers a datanode; `None` for calls of others.
+    /// Answers a datanode, or a reader that tells of one; `None` for all other calls.
     pub(super) fn datanode_call(&mut self, call: &Call, now: Now) -> Option<Result<Reply, WireError>> {
         let caller = &call.caller;
         Some(match &call.request {
             Request::Register(request) => self.register(request, caller, now).map(Reply::Register),
             Request::Heartbeat(request) => self.heartbeat(request, caller, now).map(Reply::Heartbeat),
             Request::BlockReport(request) => self.block_report(request, caller, now).map(Reply::BlockReport),
+            Request::ReportBadBlocks(request) => self.report_bad_blocks(request).map(Reply::ReportBadBlocks),
             Request::IncrementalReport(request) => {
                 self.incremental_report(request, caller, now).map(Reply::IncrementalReport)
             }
@@ -48,7 +51,13 @@ impl Core {
             return Err(WireError::new(Code::PermissionDenied, message));
         }
         let (epoch, gone) = self.nodes.register(request, caller.address, caller.connection, now.mono_ms)?;
+        let node = self.nodes.check_epoch(caller.connection, epoch)?;
+        // Commands that were meant for its former registration are lost, and copies with them.
+        self.give_up_copies_of(node);
+        let storages = self.nodes.storages_of(node).to_vec();
+        storages.into_iter().for_each(|storage| self.blocks.keep(storage));
         gone.into_iter().for_each(|storage| self.forget_storage(storage));
+        self.look_at_racks(false);
         caller.is_datanode.store(true, Ordering::Relaxed);
         tracing::info!(datanode = %request.datanode, address = %caller.address, port = request.port, volumes = request.volumes.len(), %epoch, "datanode registered");
         Ok(RegisterReplyV1 {
@@ -74,9 +83,18 @@ impl Core {
             self.forget_storage(storage);
         }
         let per_second = self.config.invalidations_per_second;
-        let commands =
-            self.nodes.heartbeat(index, request.volumes.clone(), now.mono_ms, per_second, may_invalidate);
+        let mut commands = self.nodes.heartbeat(index, request, now.mono_ms, per_second, may_invalidate);
+        commands.retain_mut(|command| self.is_still_wanted(index, command));
         Ok(HeartbeatReplyV1 { clock_s: now.wall_ms / 1000, commands })
+    }
+
+    /// Whether a command is to be given: replicas that are needed again since they were doomed are taken off it.
+    fn is_still_wanted(&mut self, index: usize, command: &mut CommandV1) -> bool {
+        let CommandV1::Invalidate(invalidate) = command else { return true };
+        // A storage that is not of this datanode any more is not its to delete from.
+        let Ok(storage) = self.nodes.storage_index(index, invalidate.storage) else { return false };
+        invalidate.replicas.retain(|replica| self.confirm_deletion(storage, *replica));
+        !invalidate.replicas.is_empty()
     }
 
     fn incremental_report(
@@ -169,7 +187,12 @@ impl Core {
             }
             // The snapshot contains every change up to its sequence.
             storage.sequence = sequence;
-            return Ok(Reporting { sequence, next_page: 0, seen: BTreeSet::new(), changed: BTreeSet::new() });
+            return Ok(Reporting {
+                sequence,
+                next_page: 0,
+                seen: RoaringBitmap::new(),
+                changed: BTreeSet::new(),
+            });
         }
         let expected = storage
             .reporting
@@ -182,20 +205,19 @@ impl Core {
         })
     }
 
+    /// What a full report did not name, and no increment since it began, is not there.
     fn end_report(&mut self, storage: StorageIndex, reporting: &Reporting) {
-        for slot in self.blocks.slots_of(storage) {
-            let is_known_better = reporting.seen.contains(&slot)
-                || self
-                    .state
-                    .block_in_slot(slot)
-                    .is_some_and(|block| reporting.changed.contains(&block.block));
-            if !is_known_better {
-                self.blocks.forget(slot, storage);
+        let mut unseen = self.blocks.slots_of(storage) - &reporting.seen;
+        for block in &reporting.changed {
+            if let Some((view, _)) = self.state.block(*block) {
+                unseen.remove(view.slot);
             }
         }
+        self.blocks.begin_leaving(storage, unseen);
         let storage = self.nodes.storage_mut(storage);
         storage.is_reported = true;
         tracing::info!(storage = %storage.id, replicas = reporting.seen.len(), "full block report");
+        self.forget_turn();
     }
 
     fn stored(&mut self, storage: StorageIndex, replica: ReplicaV1) {
@@ -204,30 +226,45 @@ impl Core {
             return self.found_newer_block(block.block);
         }
         let Some((view, _)) = self.state.block(block.block) else {
-            return self.nodes.invalidate(storage, block);
+            self.nodes.invalidate(storage, block);
+            return;
         };
-        if block.stamp < view.block.stamp {
-            return self.nodes.invalidate(storage, block);
-        }
         if self.nodes.storage_mut(storage).status.is_failed {
             return;
         }
-        if view.is_open {
+        if view.is_open && block.stamp < view.block.stamp {
+            self.blocks.set_bad(view.slot, storage, block, Fault::Outdated);
+        } else if view.is_open {
             self.blocks.report_open(view.slot, storage, replica);
-        } else if replica.state != ReplicaState::Finalized {
-            // Still being written, or cut by a loss of power after it had been reported.
-            self.blocks.forget(view.slot, storage);
-        } else if block == view.block {
-            self.blocks.insert(view.slot, storage);
+        } else if self.is_doomed(view.slot, storage) {
+            if let Some(fault) = fault_of(&replica, view.block) {
+                self.blocks.set_fault(view.slot, storage, fault);
+            }
         } else {
-            tracing::warn!(block = %block.block, found = block.length, expected = view.block.length, "replica has a wrong length or stamp");
-            self.blocks.mark_corrupt(view.slot, storage);
+            self.stored_committed(view.slot, view.block, storage, replica);
         }
+    }
+
+    fn stored_committed(&mut self, slot: Slot, block: BlockRefV1, storage: StorageIndex, replica: ReplicaV1) {
+        match fault_of(&replica, block) {
+            Some(fault) => {
+                tracing::warn!(block = %block.block, found = ?replica, expected = ?block, "replica has a wrong length, stamp or state");
+                self.blocks.set_bad(slot, storage, replica.block, fault);
+            }
+            None if is_good(&replica, block) => {
+                self.blocks.insert(slot, storage);
+                self.arrived(slot, storage);
+            }
+            // Still being written or copied.
+            None => self.blocks.forget(slot, storage),
+        }
+        self.judge(slot);
     }
 
     fn deleted(&mut self, storage: StorageIndex, block: BlockRefV1) {
         if let Some((view, _)) = self.state.block(block.block) {
             self.blocks.forget(view.slot, storage);
+            self.judge(view.slot);
         }
     }
 
@@ -236,8 +273,11 @@ impl Core {
         tracing::warn!(block = %block.block, "a datanode reports a corrupt replica");
         if view.is_open {
             self.blocks.forget(view.slot, storage);
+        } else if self.is_doomed(view.slot, storage) {
+            self.blocks.set_fault(view.slot, storage, Fault::Corrupt);
         } else {
-            self.blocks.mark_corrupt(view.slot, storage);
+            self.blocks.set_bad(view.slot, storage, block, Fault::Corrupt);
+            self.judge(view.slot);
         }
     }
 }

@@ -115,11 +115,24 @@ impl Core {
     }
 
     fn sign(&self, file: &FileView, view: &BlockView, mode: Mode, call: &Call, now: Now) -> CapabilityBytes {
+        let user = self.state.principal(&call.caller.user).unwrap_or(PrincipalId(u32::MAX));
+        self.sign_for(file, view, mode, user, now)
+    }
+
+    /// A capability for whoever acts on behalf of `user`.
+    pub(super) fn sign_for(
+        &self,
+        file: &FileView,
+        view: &BlockView,
+        mode: Mode,
+        user: PrincipalId,
+        now: Now,
+    ) -> CapabilityBytes {
         self.key.sign(&Capability {
             mode,
             checksum: file.checksum,
             chunk_bytes: if file.chunk_bytes == 0 { CHUNK_BYTES_NATIVE } else { file.chunk_bytes },
-            user: self.state.principal(&call.caller.user).unwrap_or(PrincipalId(u32::MAX)),
+            user,
             block: view.block.block,
             stamp: view.block.stamp,
             length_limit: file.block_size.max(view.block.length),
@@ -127,7 +140,7 @@ impl Core {
         })
     }
 
-    /// Totals. Looks at every block: for people and monitors, not for a path that is hot.
+    /// Totals.
     pub(super) fn fs_stats(&self) -> FsStatsReplyV1 {
         let counts = self.state.counts();
         let sum = |value: fn(&ringfs_proto::meta::membership::VolumeStatusV1) -> u64| {
@@ -143,31 +156,21 @@ impl Core {
             directories: counts.directories,
             blocks: counts.blocks,
             open_files: self.state.open_files() as u64,
-            under_replicated_blocks: self.under_replicated(),
-            missing_blocks: counts.committed_blocks.saturating_sub(self.blocks.reported()),
-            corrupt_blocks: self.blocks.corrupt_count(),
+            under_replicated_blocks: self.replication.short(),
+            missing_blocks: self.replication.missing(),
+            corrupt_blocks: self.blocks.corrupt_blocks(),
             pending_deletion_blocks: self.nodes.pending_invalidations(),
             datanodes_live,
             datanodes_stale,
             datanodes_dead,
             safe_mode: self.safe_mode_reason(),
             applied: self.state.applied(),
-            pending_replication_blocks: 0,
-            excess_replicas: 0,
+            pending_replication_blocks: self.replication.copied(),
+            excess_replicas: self.blocks.doomed_count(),
             checkpoint: ringfs_proto::ids::LogIndex(0),
             wal_dirs_failed: 0,
             namespace_bytes: (self.state.memory_bytes() + self.blocks.memory_bytes()) as u64,
         }
-    }
-
-    fn under_replicated(&self) -> u64 {
-        let committed = self.state.all_blocks().filter(|view| !view.is_open);
-        let is_short = |view: &BlockView| {
-            let wanted =
-                self.state.block(view.block.block).map_or(1, |(_, file)| usize::from(file.replication));
-            (1..wanted).contains(&self.blocks.count(view.slot))
-        };
-        committed.filter(is_short).count() as u64
     }
 
     /// Puts what monitors see into the metrics.
@@ -178,7 +181,12 @@ impl Core {
         gauges.files.set(counts.files);
         gauges.directories.set(counts.directories);
         gauges.blocks.set(counts.blocks);
-        gauges.blocks_missing.set(counts.committed_blocks.saturating_sub(self.blocks.reported()));
+        gauges.blocks_missing.set(self.replication.missing());
+        gauges.blocks_short.set(self.replication.short());
+        gauges.blocks_corrupt.set(self.blocks.corrupt_blocks());
+        gauges.blocks_copied.set(self.replication.copied());
+        gauges.replicas_doomed.set(self.blocks.doomed_count());
+        gauges.replicas_leaving.set(self.blocks.leaving_count());
         gauges.open_files.set(self.state.open_files() as u64);
         gauges.pending_deletions.set(self.nodes.pending_invalidations());
         gauges.datanodes_live.set(u64::from(live));

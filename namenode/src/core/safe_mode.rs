@@ -42,7 +42,8 @@ impl Core {
         match &self.safe_mode {
             SafeMode::Off => String::new(),
             SafeMode::Waiting => {
-                let (reported, all) = (self.blocks.reported(), self.state.counts().committed_blocks);
+                let all = self.state.counts().committed_blocks;
+                let reported = all.saturating_sub(self.replication.missing());
                 let share = f64::from(self.config.safe_mode_threshold_permille) / 10.0;
                 format!("{reported} of {all} blocks are reported, {share} % are needed")
             }
@@ -68,7 +69,8 @@ impl Core {
         if self.safe_mode != SafeMode::Waiting {
             return;
         }
-        let (reported, all) = (self.blocks.reported(), self.state.counts().committed_blocks);
+        let all = self.state.counts().committed_blocks;
+        let reported = all.saturating_sub(self.replication.missing());
         if reported * 1000 >= all * u64::from(self.config.safe_mode_threshold_permille) {
             tracing::info!(reported, all, "blocks are reported: changes are accepted");
             self.safe_mode = SafeMode::Off;

@@ -4,7 +4,9 @@ mod cluster;
 mod commands;
 mod convergence;
 mod datanodes;
+mod fleet;
 mod invalidation;
+mod replication;
 mod reports;
 mod retries;
 mod safe_mode;
@@ -76,8 +78,12 @@ impl Fixture {
     }
 
     fn pass(&mut self, ms: u64) {
-        self.now = Now { mono_ms: self.now.mono_ms + ms, wall_ms: self.now.wall_ms + ms };
-        self.core.tick(self.now);
+        let until_ms = self.now.mono_ms + ms;
+        while self.now.mono_ms < until_ms {
+            let step_ms = (until_ms - self.now.mono_ms).min(100);
+            self.now = Now { mono_ms: self.now.mono_ms + step_ms, wall_ms: self.now.wall_ms + step_ms };
+            self.core.tick(self.now);
+        }
     }
 
     fn send(&mut self, caller: &Arc<Caller>, id: CallId, request: Request) {

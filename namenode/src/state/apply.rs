@@ -3,6 +3,7 @@
 mod delete;
 mod file;
 mod rename;
+mod replication;
 
 use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
@@ -60,6 +61,7 @@ impl State {
             ChangeV1::Complete(change) => self.complete(change, record.session, effects),
             ChangeV1::Rename(change) => self.rename(change, effects),
             ChangeV1::Delete(change) => self.delete(change, effects),
+            ChangeV1::SetReplication(change) => self.set_replication(change, effects),
         }
     }
 

@@ -144,6 +144,12 @@ impl Blocks {
         Some((self.view(slot), self.blocks.get(slot).file))
     }
 
+    /// The block in a slot, and the slot of its file; nothing for a freed slot.
+    pub fn find_slot(&self, slot: Slot) -> Option<(BlockView, Slot)> {
+        let view = self.view(slot);
+        (self.by_id.get(view.block.block.0) == Some(slot)).then(|| (view, self.blocks.get(slot).file))
+    }
+
     /// The block in a slot; what a freed slot held is found no more by its id.
     pub fn in_slot(&self, slot: Slot) -> Option<BlockRefV1> {
         let view = self.view(slot);

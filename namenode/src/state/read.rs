@@ -131,6 +131,15 @@ impl State {
         self.blocks.in_slot(slot)
     }
 
+    /// The committed block in a slot, and how many replicas its file wants.
+    pub fn committed_in_slot(&self, slot: Slot) -> Option<(BlockRefV1, u16)> {
+        let (view, file) = self.blocks.find_slot(slot)?;
+        match self.inodes.get(file).kind {
+            Kind::File { replication, .. } if !view.is_open => Some((view.block, replication)),
+            _ => None,
+        }
+    }
+
     /// All blocks, by id.
     pub fn all_blocks(&self) -> impl Iterator<Item = BlockView> + '_ {
         self.blocks.all()

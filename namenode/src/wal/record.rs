@@ -45,6 +45,8 @@ pub enum ChangeV1 {
     Rename(RenameV1),
     /// See `DeleteRequestV1`.
     Delete(DeleteV1),
+    /// See `SetReplicationRequestV1`.
+    SetReplication(SetReplicationV1),
 }
 
 /// Makes a directory.
@@ -128,6 +130,15 @@ pub struct DeleteV1 {
     pub path: String,
     /// With all below.
     pub recursive: bool,
+}
+
+/// Changes how many replicas a file shall have.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SetReplicationV1 {
+    /// Canonical path.
+    pub path: String,
+    /// Wanted replicas.
+    pub replication: u16,
 }
 
 ringfs_proto::impl_message!(RecordV1);

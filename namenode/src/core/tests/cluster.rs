@@ -88,8 +88,17 @@ impl Cluster {
         Now { mono_ms: self.mono_ms, wall_ms: 1_000_000 + self.mono_ms }
     }
 
-    /// Lets time pass, with a tick at its end.
+    /// Lets time pass, with ticks as often as the namenode's loop makes them, and one at its end.
     pub fn pass(&mut self, ms: u64) {
+        let until_ms = self.mono_ms + ms;
+        while self.mono_ms < until_ms {
+            self.mono_ms = until_ms.min(self.mono_ms + 100);
+            self.core.tick(self.now());
+        }
+    }
+
+    /// Lets time pass in which the namenode itself stands still.
+    pub fn stall(&mut self, ms: u64) {
         self.mono_ms += ms;
         self.core.tick(self.now());
     }
