@@ -7,7 +7,7 @@ mod frames;
 mod next;
 mod open_files;
 mod packets;
-mod pipeline;
+pub(crate) mod pipeline;
 mod read;
 mod recovery;
 mod reopen;

@@ -4,6 +4,9 @@
 //! functions here and run by the shards on helper threads.
 
 mod copies;
+#[cfg(test)]
+mod crash_tests;
+mod deletion;
 pub mod journal;
 pub mod recovery;
 pub mod reopen;
@@ -336,42 +339,6 @@ impl Store {
     /// A replica's writer is gone: what was promised to it is free again, what it wrote stays.
     pub fn leave(&self, created: &Created) {
         self.disks[usize::from(created.replica.volume)].volume.release(created.promised);
-    }
-
-    /// Deletes a replica, if its stamp is not newer than `stamp`. Readers that have its file open go on. Who may still write
-    /// it was fenced before. Blocks.
-    ///
-    /// # Errors
-    /// `Io`.
-    pub fn delete(&self, block: BlockId, stamp: Stamp) -> Result<(), WireError> {
-        let Some(replica) = self.find(block).filter(|replica| replica.stamp() <= stamp) else {
-            return Ok(());
-        };
-        self.remove(&replica)?;
-        let mut stripe = self.stripe(block).lock();
-        if stripe.get(&block).is_some_and(|found| Arc::ptr_eq(found, &replica)) {
-            stripe.remove(&block);
-        }
-        Ok(())
-    }
-
-    /// Removes the file of a replica that stays in the directory of replicas for a moment.
-    fn remove(&self, replica: &Replica) -> Result<(), WireError> {
-        let index = usize::from(replica.volume);
-        let disk = &self.disks[index];
-        replica.set_gone();
-        let BlockRefV1 { block, stamp, length } = replica.block_ref();
-        let remove = || -> io::Result<()> {
-            match self.machine.files().remove(&disk.volume.block_path(block)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            disk.journal.append(&Record { event: Event::Deleted, block, stamp, length: 0 }).map(drop)
-        };
-        remove().map_err(|error| self.io_failed(index, "delete replica of", block, &error))?;
-        disk.volume.count_deleted(length);
-        self.report(disk.volume.id, ReplicaChangeV1::Deleted(replica.block_ref()));
-        Ok(())
     }
 
     /// A reader found bytes that do not match: the replica is served no more, and the namenode is told.

@@ -33,7 +33,8 @@
 //! | 24 | 8 | length |
 //! | 32 | 8 | length that is on stable storage |
 //! | 40 | 4 | checksum of the partial last chunk; 0 when there is none |
-//! | 44 | 4 | CRC-32 of bytes 0 to 44, continued over block and storage |
+//! | 44 | 4 | the same for the length on stable storage |
+//! | 48 | 4 | CRC-32 of bytes 0 to 48, continued over block and storage |
 //!
 //! The two slots are written alternately, so that one is whole whatever a power cut does to the other.
 
@@ -48,7 +49,7 @@ pub const DATA_ALIGN: u64 = 64 << 10;
 /// Bytes of an encoded header.
 pub const HEADER_BYTES: usize = 76;
 /// Bytes of an encoded slot.
-pub const SLOT_BYTES: usize = 48;
+pub const SLOT_BYTES: usize = 52;
 const SLOT_OFFSETS: [u64; 2] = [1024, 2048];
 const HEADER_MAGIC: [u8; 4] = *b"RFSD";
 const SLOT_MAGIC: [u8; 4] = *b"RFST";
@@ -157,6 +158,15 @@ impl Header {
     }
 }
 
+/// An end of a replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tail {
+    /// Bytes before it.
+    pub length: u64,
+    /// Checksum of the partial chunk before it; 0 when there is none.
+    pub crc: u32,
+}
+
 /// A tail slot: how long the replica is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TailSlot {
@@ -170,11 +180,24 @@ pub struct TailSlot {
     pub synced_length: u64,
     /// Checksum of the partial last chunk; 0 when there is none.
     pub tail_crc: u32,
+    /// Checksum of the chunk that ends in the middle of its bytes on stable storage; 0 when there is none. What is written
+    /// behind these changes the checksum in the file, and a power cut may keep that and not the bytes.
+    pub synced_crc: u32,
     /// Whether the replica is complete.
     pub is_finalized: bool,
 }
 
 impl TailSlot {
+    /// How far the replica goes.
+    pub fn tail(&self) -> Tail {
+        Tail { length: self.length, crc: self.tail_crc }
+    }
+
+    /// How far it is on stable storage.
+    pub fn synced(&self) -> Tail {
+        Tail { length: self.synced_length, crc: self.synced_crc }
+    }
+
     /// Where this slot is written.
     pub fn offset(&self) -> u64 {
         SLOT_OFFSETS[(self.sequence % 2) as usize]
@@ -190,8 +213,9 @@ impl TailSlot {
         bytes[24..32].copy_from_slice(&self.length.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.synced_length.to_le_bytes());
         bytes[40..44].copy_from_slice(&self.tail_crc.to_le_bytes());
-        let crc = slot_crc(&bytes[..44], block, storage);
-        bytes[44..].copy_from_slice(&crc.to_le_bytes());
+        bytes[44..48].copy_from_slice(&self.synced_crc.to_le_bytes());
+        let crc = slot_crc(&bytes[..48], block, storage);
+        bytes[48..].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
@@ -199,13 +223,14 @@ impl TailSlot {
     pub fn decode(bytes: &[u8], block: BlockId, storage: StorageId) -> Option<Self> {
         let bytes: &[u8; SLOT_BYTES] = bytes.first_chunk()?;
         let is_whole =
-            bytes[..4] == SLOT_MAGIC && u32_at(bytes, 44) == slot_crc(&bytes[..44], block, storage);
+            bytes[..4] == SLOT_MAGIC && u32_at(bytes, 48) == slot_crc(&bytes[..48], block, storage);
         let slot = Self {
             sequence: u64_at(bytes, 8),
             stamp: Stamp(u64_at(bytes, 16)),
             length: u64_at(bytes, 24),
             synced_length: u64_at(bytes, 32),
             tail_crc: u32_at(bytes, 40),
+            synced_crc: u32_at(bytes, 44),
             is_finalized: u32_at(bytes, 4) == 1,
         };
         (is_whole && slot.synced_length <= slot.length).then_some(slot)
@@ -261,6 +286,7 @@ mod tests {
             length: 100,
             synced_length: 50,
             tail_crc: 7,
+            synced_crc: 8,
             is_finalized: false,
         }
     }
@@ -317,7 +343,7 @@ mod tests {
         let slot = slot(5).encode(BlockId(3), StorageId([2; 16]));
         assert_eq!(
             hex(&slot),
-            "5246535400000000050000000000000004000000000000006400000000000000320000000000000007000000073140b8"
+            "5246535400000000050000000000000004000000000000006400000000000000320000000000000007000000080000002cceb1e1"
         );
     }
 }

@@ -4,11 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use ringfs_proto::ids::{BlockId, Stamp};
+use ringfs_proto::Code;
 use ringfs_proto::meta::data::WriteStage;
 use ringfs_proto::meta::membership::{CommandV1, InvalidateV1, TransferV1, VerifyV1};
 use ringfs_proto::meta::namespace::BlockRefV1;
-use ringfs_proto::{Code, WireError};
 
 use super::Shard;
 use super::copy::Copy;
@@ -17,6 +16,8 @@ use crate::engine::{Engine, Weight};
 
 /// Commands of one shard that are being carried out at once, at most; copies are bounded apart.
 const COMMANDS_ACTIVE_MAX: usize = 64;
+/// Replicas that are deleted together, at most: one sync of the journal serves them.
+const DELETED_TOGETHER_MAX: usize = 64;
 /// Copies of one shard that wait for their turn, at most.
 const COPIES_QUEUED_MAX: usize = 256;
 
@@ -68,19 +69,24 @@ impl<E: Engine> Shard<E> {
 
     /// Deletes replicas. Who still writes one is cut off first.
     async fn invalidate(self: Rc<Self>, invalidate: InvalidateV1) {
-        for BlockRefV1 { block, stamp, .. } in invalidate.replicas {
-            if let Err(error) = self.delete(block, stamp).await {
-                tracing::warn!(%block, %error, "could not delete a replica");
+        for group in invalidate.replicas.chunks(DELETED_TOGETHER_MAX) {
+            let mut seats = Vec::with_capacity(group.len());
+            for BlockRefV1 { block, stamp, .. } in group {
+                let replica = self.node.store.find(*block).filter(|replica| replica.stamp() <= *stamp);
+                let Some(replica) = replica else { continue };
+                match self.seize(&replica, *stamp).await {
+                    // Who had the seat may have raised the stamp before it ended.
+                    Ok(seat) if replica.stamp() <= *stamp => seats.push(seat),
+                    Ok(_) => {}
+                    Err(error) => tracing::warn!(%block, %error, "could not delete a replica"),
+                }
+            }
+            let (node, replicas) = (self.node.clone(), seats.iter().map(|seat| seat.replica().clone()));
+            let replicas: Vec<_> = replicas.collect();
+            if let Err(error) = self.engine.blocking(move || node.store.delete_all(&replicas)).await {
+                tracing::warn!(%error, "could not delete replicas");
             }
         }
-    }
-
-    async fn delete(&self, block: BlockId, stamp: Stamp) -> Result<(), WireError> {
-        let replica = self.node.store.find(block).filter(|replica| replica.stamp() <= stamp);
-        let Some(replica) = replica else { return Ok(()) };
-        let _seat = self.seize(&replica, stamp).await?;
-        let node = self.node.clone();
-        self.engine.blocking(move || node.store.delete(block, stamp)).await
     }
 
     /// Copies wait for their turn here, so that nothing else waits for them.

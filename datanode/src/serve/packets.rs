@@ -22,6 +22,7 @@ use super::pipeline::{Downstream, Group, Pipeline, Written};
 use super::signal::Signal;
 use crate::engine::{DIRECT_ALIGN, Engine, File, Writer};
 use crate::format::block::TailSlot;
+use crate::store::replica::Tail;
 use crate::store::seat::Seat;
 use crate::store::{ALLOCATION_BYTES_MAX, Created};
 use crate::written::Mark;
@@ -69,8 +70,8 @@ pub struct Writing<E: Engine> {
     pub is_stopped: Cell<bool>,
     /// Sequence of the slot that was written last.
     pub slot_sequence: Cell<u64>,
-    /// Bytes of data on stable storage.
-    pub synced_length: Cell<u64>,
+    /// How much of it is on stable storage.
+    pub synced: Cell<Tail>,
     /// Bytes of data that are allocated.
     pub allocated: Cell<u64>,
     /// Tells the namenode that the file is being written.
@@ -193,7 +194,7 @@ impl<E: Engine> Shard<E> {
             self.metrics.write_groups.add(1);
             writing.mark.touch();
             let sequence = arrived.sequence.unwrap_or_default();
-            let synced_length = writing.synced_length.get();
+            let synced_length = writing.synced.get().length;
             let written = Written { sequence, tail, synced_length, is_finalized: arrived.is_last };
             writing.pipeline.borrow_mut().written(buffer, written);
             writing.signal.notify();
@@ -236,20 +237,22 @@ impl<E: Engine> Shard<E> {
             sequence,
             stamp: created.replica.stamp(),
             length: recorded.length,
-            synced_length: writing.synced_length.get(),
+            synced_length: writing.synced.get().length,
             tail_crc: recorded.crc,
+            synced_crc: writing.synced.get().crc,
             is_finalized: arrived.is_last && created.is_finalized_by_last(),
         };
         if arrived.is_last {
             self.store_last(writing, slot).await?;
         } else if arrived.is_sync {
-            self.store_synced(writing, TailSlot { synced_length: tail.length, ..slot }).await?;
+            self.store_synced(writing, TailSlot { synced_length: tail.length, synced_crc: tail.crc, ..slot })
+                .await?;
         } else {
             let bytes = slot.encode(created.replica.block, self.node.store.storage_of(&created.replica));
             head.write_small_at(&bytes, slot.offset()).await.map_err(failed)?;
         }
         if arrived.is_last || arrived.is_sync {
-            writing.synced_length.set(tail.length);
+            writing.synced.set(tail);
         }
         Ok(buffer)
     }

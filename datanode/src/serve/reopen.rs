@@ -104,12 +104,12 @@ impl<E: Engine> Shard<E> {
         let (layout, end) = (examined.created.layout, examined.written);
         let source = Source { replica: &replica, layout, data: &data, head: &head, end };
         let Prefix { tail, page } = self.read_prefix(&source, recover.length).await?;
-        let (node, stamp, synced_length) = (node.clone(), new.stamp, examined.synced_length);
+        let (node, stamp, synced) = (node.clone(), new.stamp, examined.synced);
         let expected = new.expected.saturating_sub(examined.written.length);
         let open_again = move || node.store.open_again(&examined, stamp, expected);
         let created = self.engine.blocking(open_again).await?;
         let (start, slot_sequence) = (Start { tail, existing: end }, created.slot_sequence);
-        Ok(Opened { seat, created, data, head, start, page, slot_sequence, synced_length })
+        Ok(Opened { seat, created, data, head, start, page, slot_sequence, synced })
     }
 
     /// Reads and verifies what lies before `length` in its page and in its chunk.

@@ -23,6 +23,7 @@ use super::{GROUP_BYTES, Shard};
 use crate::config::WriteMode;
 use crate::engine::{Access, Create, Engine, File};
 use crate::format::block::Layout;
+use crate::store::replica::Tail;
 use crate::store::seat::Seat;
 use crate::store::{Created, NewReplica, Purpose};
 
@@ -45,8 +46,8 @@ pub struct Opened<E: Engine> {
     pub page: Vec<u8>,
     /// Sequence of its newest slot.
     pub slot_sequence: u64,
-    /// Bytes of it on stable storage.
-    pub synced_length: u64,
+    /// How much of it is on stable storage.
+    pub synced: Tail,
 }
 
 impl<E: Engine> Shard<E> {
@@ -166,7 +167,7 @@ impl<E: Engine> Shard<E> {
             Ok((data, head)) => {
                 let (start, page) = (Start::default(), Vec::new());
                 let slot_sequence = created.slot_sequence;
-                Ok(Opened { seat, created, data, head, start, page, slot_sequence, synced_length: 0 })
+                Ok(Opened { seat, created, data, head, start, page, slot_sequence, synced: Tail::default() })
             }
             Err(error) => {
                 let error = self.node.store.write_failed(&created.replica, &error);
@@ -185,7 +186,7 @@ impl<E: Engine> Shard<E> {
     }
 
     fn writing(&self, request: &WriteOpenRequestV1, opened: Opened<E>, has_next: bool) -> Writing<E> {
-        let Opened { seat, created, data, head, start, page, slot_sequence, synced_length } = opened;
+        let Opened { seat, created, data, head, start, page, slot_sequence, synced } = opened;
         let mut buffers = [self.engine.buffer(GROUP_BYTES), self.engine.buffer(GROUP_BYTES)];
         buffers[0].as_mut()[..page.len()].copy_from_slice(&page);
         let packet = (request.checksum, request.chunk_bytes);
@@ -201,7 +202,7 @@ impl<E: Engine> Shard<E> {
             signal: Signal::default(),
             is_stopped: Cell::new(false),
             slot_sequence: Cell::new(slot_sequence),
-            synced_length: Cell::new(synced_length),
+            synced: Cell::new(synced),
             allocated,
         }
     }

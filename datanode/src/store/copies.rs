@@ -11,6 +11,7 @@ use ringfs_proto::meta::membership::{ReplicaChangeV1, ReplicaState};
 use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_proto::{Code, WireError};
 
+use super::deletion::ignore_missing;
 use super::replica::{Replica, Tail};
 use super::seat::Seat;
 use super::volume::Volume;
@@ -119,8 +120,7 @@ impl Store {
         self.write_copy(created, slot).map_err(failed)?;
         match (self.find(block.block), older) {
             (Some(found), Some(older)) if Arc::ptr_eq(&found, older.replica()) => {
-                self.delete(found.block, found.stamp())?;
-                self.disks[usize::from(found.volume)].journal.sync_all().map_err(failed)?;
+                self.delete_all(&[found])?;
             }
             (None, _) => {}
             (Some(_), _) => {
@@ -148,7 +148,7 @@ impl Store {
             file.set_len(created.layout.data_offset() + slot.length)?;
         }
         file.sync_data()?;
-        let slot = TailSlot { synced_length: slot.length, ..*slot };
+        let slot = TailSlot { synced_length: slot.length, synced_crc: slot.tail_crc, ..*slot };
         file.write_all_at(
             &slot.encode(created.replica.block, self.storage_of(&created.replica)),
             slot.offset(),
@@ -175,11 +175,9 @@ impl Store {
 
     /// Removes an unfinished copy. Blocks.
     pub fn discard_copy(&self, created: &Created) {
-        match self.machine.files().remove(&created.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                tracing::warn!(%error, path = %created.path.display(), "could not remove an unfinished copy: the next start does");
-            }
-            _ => {}
+        let removed = self.machine.files().remove(&created.path).or_else(ignore_missing);
+        if let Err(error) = removed {
+            tracing::warn!(%error, path = %created.path.display(), "could not remove an unfinished copy: the next start does");
         }
         self.forget_copy(&created.replica);
         self.leave(created);

@@ -6,14 +6,21 @@ use std::io;
 use std::path::Path;
 
 use ringfs_disk::{DiskFile, OpenOptions};
+use ringfs_proto::checksum::CHECKSUM_BYTES;
 use ringfs_proto::ids::BlockId;
 use ringfs_proto::meta::membership::ReplicaState;
 use ringfs_proto::meta::namespace::BlockRefV1;
 
+use super::deletion::ignore_missing;
 use super::journal::{self, Loaded};
+use super::replica::Tail;
 use super::volume::Volume;
 use crate::format::block::{HEAD_BYTES, Header, Layout, TailSlot};
 use crate::format::journal::{Event, Record};
+
+/// Deletions whose files a start looks for: more than are deleted in the time in which a file system makes names durable by
+/// itself.
+const DELETED_LOOKED_AT_MAX: usize = 65_536;
 
 /// A replica that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,12 +41,17 @@ pub struct Found {
 /// What the operating system says.
 pub fn load(volume: &Volume) -> io::Result<Vec<Found>> {
     let records = match journal::load(volume.files(), volume.path(), volume.id)? {
-        Loaded::Records(records) => live(&records),
+        Loaded::Records(records) => {
+            let live = live(&records);
+            remove_deleted(volume, &records, &live)?;
+            live
+        }
         Loaded::Unusable(offset) => {
-            if volume.files().exists(&volume.path().join("blocks")) {
+            let records = scan_files(volume)?;
+            if !records.is_empty() {
                 tracing::warn!(path = %volume.path().display(), ?offset, "journal is missing or damaged: rebuilding it from the block files");
             }
-            scan_files(volume)?
+            records
         }
     };
     let mut found = Vec::with_capacity(records.len());
@@ -81,6 +93,17 @@ fn live(records: &[Record]) -> Vec<Record> {
         }
     }
     last.into_values().collect()
+}
+
+/// Removes the files of the replicas that were deleted last: a crash may have come in between.
+fn remove_deleted(volume: &Volume, records: &[Record], live: &[Record]) -> io::Result<()> {
+    let deleted = records.iter().rev().filter(|record| record.event == Event::Deleted);
+    for Record { block, .. } in deleted.take(DELETED_LOOKED_AT_MAX) {
+        if live.binary_search_by_key(block, |record| record.block).is_err() {
+            volume.files().remove(&volume.block_path(*block)).or_else(ignore_missing)?;
+        }
+    }
+    Ok(())
 }
 
 /// Reads the header and slots of every block file.
@@ -149,38 +172,64 @@ fn reopen(volume: &Volume, block: BlockId) -> io::Result<Option<Found>> {
             is_corrupt: false,
         }));
     };
-    let state = if slot.is_finalized { ReplicaState::Finalized } else { ReplicaState::WaitingForRecovery };
     let file = volume.files().open(&path, OpenOptions::READ)?;
-    let (length, tail_crc) = verified_prefix(&*file, &header.layout, &slot)?;
+    let tail = verified(&*file, &header.layout, &slot)?;
+    let is_complete = slot.is_finalized
+        && tail.length == slot.length
+        && stored_tail(&*file, &header.layout, tail.length)? == tail.crc;
     // What is written around the page cache must not stay in it. Only a hint: readers ask for direct reads anyway.
     file.drop_cache();
-    let is_corrupt = length < slot.synced_length || (slot.is_finalized && length < slot.length);
-    if length < slot.length {
-        tracing::warn!(path = %path.display(), claimed = slot.length, length, synced = slot.synced_length, "open replica is cut to what can be verified");
+    // What was not on stable storage a power cut may take, from a replica that was just being finalized as well.
+    let is_corrupt = tail.length < slot.synced_length;
+    if tail.length < slot.length {
+        tracing::warn!(path = %path.display(), claimed = slot.length, length = tail.length, synced = slot.synced_length, "open replica is cut to what can be verified");
     }
-    let block = BlockRefV1 { block, stamp: slot.stamp, length };
-    Ok(Some(Found { block, state, tail_crc, is_corrupt }))
+    let block = BlockRefV1 { block, stamp: slot.stamp, length: tail.length };
+    let state = if is_complete { ReplicaState::Finalized } else { ReplicaState::WaitingForRecovery };
+    Ok(Some(Found { block, state, tail_crc: tail.crc, is_corrupt }))
+}
+
+/// The longest prefix of an open replica that verifies: of what its slot says, and of what was on stable storage. The
+/// checksum of the chunk that the latter ends in may be that of bytes which a power cut has taken.
+fn verified(file: &dyn DiskFile, layout: &Layout, slot: &TailSlot) -> io::Result<Tail> {
+    let all = verified_prefix(file, layout, slot.tail())?;
+    if all.length >= slot.synced_length {
+        return Ok(all);
+    }
+    let synced = verified_prefix(file, layout, slot.synced())?;
+    Ok(if synced.length > all.length { synced } else { all })
 }
 
 /// The longest prefix of a replica whose chunks match their checksums, and the checksum of its partial last chunk.
-fn verified_prefix(file: &dyn DiskFile, layout: &Layout, slot: &TailSlot) -> io::Result<(u64, u32)> {
+fn verified_prefix(file: &dyn DiskFile, layout: &Layout, tail: Tail) -> io::Result<Tail> {
     let chunk_bytes = u64::from(layout.chunk_bytes);
-    let (whole, rest) = (slot.length / chunk_bytes, slot.length % chunk_bytes);
+    let (whole, rest) = (tail.length / chunk_bytes, tail.length % chunk_bytes);
     let mut data = vec![0; layout.chunk_bytes as usize];
-    let mut stored = [0; 4];
+    let mut stored = [0; CHECKSUM_BYTES];
     for chunk in 0..whole {
         file.read_exact_at(&mut stored, layout.checksum_offset(chunk)).or_else(zero_past_end)?;
         let is_read = file.read_exact_at(&mut data, layout.data_offset() + chunk * chunk_bytes).is_ok();
         if !is_read || layout.checksum.of(&data).to_be_bytes() != stored {
-            return Ok((chunk * chunk_bytes, 0));
+            return Ok(Tail { length: chunk * chunk_bytes, crc: 0 });
         }
     }
-    let tail = &mut data[..rest as usize];
-    let is_read = file.read_exact_at(tail, layout.data_offset() + whole * chunk_bytes).is_ok();
-    if rest == 0 || !is_read || layout.checksum.of(tail) != slot.tail_crc {
-        return Ok((whole * chunk_bytes, 0));
+    let partial = &mut data[..rest as usize];
+    let is_read = file.read_exact_at(partial, layout.data_offset() + whole * chunk_bytes).is_ok();
+    if rest == 0 || !is_read || layout.checksum.of(partial) != tail.crc {
+        return Ok(Tail { length: whole * chunk_bytes, crc: 0 });
     }
-    Ok((slot.length, slot.tail_crc))
+    Ok(tail)
+}
+
+/// The stored checksum of a partial last chunk; 0 when there is none.
+pub(super) fn stored_tail(file: &dyn DiskFile, layout: &Layout, length: u64) -> io::Result<u32> {
+    let chunk_bytes = u64::from(layout.chunk_bytes);
+    if length.is_multiple_of(chunk_bytes) {
+        return Ok(0);
+    }
+    let mut stored = [0; CHECKSUM_BYTES];
+    file.read_exact_at(&mut stored, layout.checksum_offset(length / chunk_bytes)).or_else(zero_past_end)?;
+    Ok(u32::from_be_bytes(stored))
 }
 
 fn zero_past_end(error: io::Error) -> io::Result<()> {

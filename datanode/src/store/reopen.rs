@@ -8,15 +8,15 @@ use std::io;
 use std::sync::Arc;
 
 use ringfs_disk::{DiskFile, OpenOptions};
-use ringfs_proto::checksum::CHECKSUM_BYTES;
 use ringfs_proto::ids::{BlockId, Stamp, StorageId};
 use ringfs_proto::meta::membership::{FencedReplicaV1, ReplicaChangeV1, ReplicaState};
 use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_proto::{Code, WireError};
 
+use super::recovery::stored_tail;
 use super::replica::{Replica, Tail};
 use super::{Created, Purpose, Store};
-use crate::format::block::{HEAD_BYTES, Header, Layout, TailSlot};
+use crate::format::block::{HEAD_BYTES, Header, TailSlot};
 use crate::format::journal::{Event, Record};
 
 /// A replica as its file says.
@@ -28,8 +28,8 @@ pub struct Examined {
     pub state: ReplicaState,
     /// Bytes of it that are written, acknowledged or not, and the checksum of the partial last chunk.
     pub written: Tail,
-    /// Bytes on stable storage.
-    pub synced_length: u64,
+    /// How much of it is on stable storage.
+    pub synced: Tail,
 }
 
 impl Store {
@@ -62,22 +62,21 @@ impl Store {
         })?;
         let slot = TailSlot::newest(&head, replica.block, volume.id);
         let state = replica.state();
-        let (written, synced_length) = match state {
+        let (written, synced) = match state {
             ReplicaState::Finalized => {
                 let length = replica.tail().length;
                 let crc = stored_tail(&*file, &header.layout, length);
                 let crc = crc.map_err(|error| self.read_failed(replica, &error))?;
-                (Tail { length, crc }, length)
+                (Tail { length, crc }, Tail { length, crc })
             }
             // A start has cut it to what verifies, which may be less than its slot says.
             ReplicaState::WaitingForRecovery => {
                 let tail = replica.tail();
-                (tail, slot.map_or(0, |slot| slot.synced_length.min(tail.length)))
+                (tail, slot.map_or_else(Tail::default, |slot| slot.synced()))
             }
-            ReplicaState::BeingWritten | ReplicaState::Temporary => slot
-                .map_or_else(Default::default, |slot| {
-                    (Tail { length: slot.length, crc: slot.tail_crc }, slot.synced_length)
-                }),
+            ReplicaState::BeingWritten | ReplicaState::Temporary => {
+                slot.map_or_else(Default::default, |slot| (slot.tail(), slot.synced()))
+            }
         };
         if written.length < replica.tail().length {
             self.mark_corrupt(replica);
@@ -94,7 +93,7 @@ impl Store {
             slot_sequence: slot.map_or(0, |slot| slot.sequence),
             purpose: Purpose::Write,
         };
-        Ok(Examined { created, state, written, synced_length })
+        Ok(Examined { created, state, written, synced })
     }
 
     /// Opens a replica under a new stamp, durably, whatever its state was: its length stays. `expected` bytes more will
@@ -111,8 +110,9 @@ impl Store {
             sequence: examined.created.slot_sequence + 1,
             stamp,
             length: examined.written.length,
-            synced_length: examined.synced_length,
+            synced_length: examined.synced.length,
             tail_crc: examined.written.crc,
+            synced_crc: examined.synced.crc,
             is_finalized: false,
         };
         let open = || -> io::Result<u64> {
@@ -182,6 +182,7 @@ impl Store {
             length: tail.length,
             synced_length: tail.length,
             tail_crc: tail.crc,
+            synced_crc: tail.crc,
             is_finalized: false,
         };
         file.write_all_at(&open.encode(replica.block, storage), open.offset())?;
@@ -207,7 +208,7 @@ impl Store {
             ReplicaChangeV1::Fenced(FencedReplicaV1 {
                 block: BlockRefV1 { block: replica.block, stamp: replica.stamp(), length },
                 state: examined.state,
-                synced_length: examined.synced_length,
+                synced_length: examined.synced.length,
                 recovery_stamp,
             }),
         );
@@ -226,15 +227,4 @@ impl Store {
 
 fn corrupt(block: BlockId, reason: &str) -> WireError {
     WireError::new(Code::BlockCorrupt, format!("replica of block {block} is corrupt: {reason}"))
-}
-
-/// The stored checksum of a partial last chunk; 0 when there is none.
-fn stored_tail(file: &dyn DiskFile, layout: &Layout, length: u64) -> io::Result<u32> {
-    let chunk_bytes = u64::from(layout.chunk_bytes);
-    if length.is_multiple_of(chunk_bytes) {
-        return Ok(0);
-    }
-    let mut stored = [0; CHECKSUM_BYTES];
-    file.read_exact_at(&mut stored, layout.checksum_offset(length / chunk_bytes))?;
-    Ok(u32::from_be_bytes(stored))
 }

@@ -8,15 +8,7 @@ use ringfs_proto::meta::membership::{ReplicaState, ReplicaV1};
 use ringfs_proto::meta::namespace::BlockRefV1;
 
 use super::seat::Seating;
-
-/// The end of an open replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tail {
-    /// Bytes that readers may see.
-    pub length: u64,
-    /// Checksum of the partial last chunk of these bytes; 0 when there is none.
-    pub crc: u32,
-}
+pub use crate::format::block::Tail;
 
 /// A copy of a block on a volume.
 #[derive(Debug)]

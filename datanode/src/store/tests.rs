@@ -57,11 +57,16 @@ fn content(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 31 % 253) as u8).collect()
 }
 
-fn slot(sequence: u64, length: u64, synced_length: u64, data: &[u8], is_finalized: bool) -> TailSlot {
+/// Checksum of the partial chunk before `length`.
+fn crc_before(length: u64, data: &[u8]) -> u32 {
     let rest = (length % u64::from(CHUNK)) as usize;
-    let tail_crc =
-        if rest == 0 { 0 } else { ChecksumType::Crc32c.of(&data[length as usize - rest..length as usize]) };
-    TailSlot { sequence, stamp: Stamp(1), length, synced_length, tail_crc, is_finalized }
+    if rest == 0 { 0 } else { ChecksumType::Crc32c.of(&data[length as usize - rest..length as usize]) }
+}
+
+fn slot(sequence: u64, length: u64, synced_length: u64, data: &[u8], is_finalized: bool) -> TailSlot {
+    let tail_crc = crc_before(length, data);
+    let synced_crc = crc_before(synced_length, data);
+    TailSlot { sequence, stamp: Stamp(1), length, synced_length, tail_crc, synced_crc, is_finalized }
 }
 
 /// Writes data, checksums and slot, as a pipeline does.

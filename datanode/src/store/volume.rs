@@ -76,6 +76,7 @@ impl Volume {
         })?;
         let id = read_identity(files, path, &identity_path, cluster)?;
         check_writable(files, path).map_err(read_only)?;
+        make_directories(files, path).map_err(read_only)?;
         Ok(Self {
             id,
             machine: machine.clone(),
@@ -223,6 +224,23 @@ fn read_identity(
         return Err(StartError::ForeignVolume { path: path.to_owned(), found, expected: cluster });
     }
     identity.storage.parse().map_err(|error| parse(format!("{error}")))
+}
+
+/// Makes what every block file lies in, durably, so that only the directories below are synced with a block.
+fn make_directories(files: &dyn Disk, path: &Path) -> io::Result<()> {
+    for name in ["blocks", "copies"] {
+        files.create_directories(&path.join(name))?;
+    }
+    files.sync_directory(path)?;
+    // A directory whose parent cannot be opened was there before.
+    match path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .map(|parent| files.sync_directory(parent))
+    {
+        Some(Err(error)) if error.kind() != io::ErrorKind::PermissionDenied => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// A volume that turns read-only is better found at the start than at the first block.
