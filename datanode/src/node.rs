@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use ringfs_proto::capability::{Capability, CapabilityBytes, CapabilityError, ClusterKey, Mode};
 use ringfs_proto::ids::{BlockId, ClusterId, DatanodeId, Stamp};
@@ -10,6 +9,7 @@ use ringfs_proto::{Code, WireError};
 
 use crate::commands::Commands;
 use crate::config::Config;
+use crate::machine::Machine;
 use crate::metrics::ShardMetrics;
 use crate::store::Store;
 use crate::written::WrittenBlocks;
@@ -67,9 +67,14 @@ impl Node {
         }
     }
 
+    /// The machine that it runs on.
+    pub fn machine(&self) -> &dyn Machine {
+        self.store.machine()
+    }
+
     /// The namenode's clock says `clock_s`.
     pub fn set_clock(&self, clock_s: u64) {
-        self.clock_offset_s.store(clock_s as i64 - own_clock_s(), Ordering::Relaxed);
+        self.clock_offset_s.store(clock_s as i64 - self.machine().unix_s(), Ordering::Relaxed);
     }
 
     /// Checks that a capability opens `block` of at least `stamp` for `mode`.
@@ -87,7 +92,7 @@ impl Node {
         if offset == UNKNOWN {
             return Err(WireError::new(Code::Busy, "this datanode has not reached its namenode yet"));
         }
-        let now_s = u64::try_from(own_clock_s() + offset).unwrap_or(0);
+        let now_s = u64::try_from(self.machine().unix_s() + offset).unwrap_or(0);
         let capability = self.key.verify(bytes, now_s).map_err(|error| {
             let code = if matches!(error, CapabilityError::Expired { .. }) {
                 Code::CapabilityExpired
@@ -153,8 +158,4 @@ impl Drop for Permit {
     fn drop(&mut self) {
         (self.count)(&self.node).fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-fn own_clock_s() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
 }

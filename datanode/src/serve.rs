@@ -15,7 +15,6 @@ mod signal;
 mod watch;
 mod write;
 
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,13 +38,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct BlockService {
     node: Arc<Node>,
-    listeners: Arc<Vec<TcpListener>>,
 }
 
 impl BlockService {
-    /// Serves the replicas of `node`; each shard accepts from a listener of its own.
-    pub fn new(node: Arc<Node>, listeners: Vec<TcpListener>) -> Self {
-        Self { node, listeners: Arc::new(listeners) }
+    /// Serves the replicas of `node`; each shard accepts from its own socket.
+    pub fn new(node: Arc<Node>) -> Self {
+        Self { node }
     }
 }
 
@@ -70,8 +68,7 @@ impl Service for BlockService {
             metrics,
             node: self.node,
         });
-        let listening = self.listeners[engine.shard()].try_clone().and_then(|socket| engine.listen(socket));
-        let listener = match listening {
+        let listener = match engine.listen() {
             Ok(listener) => listener,
             Err(error) => return tracing::error!(%error, "shard cannot listen"),
         };

@@ -67,10 +67,10 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     let shards = shard_count(config);
     let (listeners, address) = listen(config, shards)?;
     let node = Arc::new(Node::new(id, cluster.cluster, cluster.key, store, config.clone(), shards));
-    let service = BlockService::new(node.clone(), listeners);
+    let service = BlockService::new(node.clone());
     let choice = config.engine;
-    let options = engine::Options { choice, shards, pin: config.pin_shards, io_threads: config.io_threads };
-    let engines = engine::start(&options, &service).map_err(StartError::Engine)?;
+    let options = engine::Options { choice, pin: config.pin_shards, io_threads: config.io_threads };
+    let engines = engine::start(&options, listeners, &service).map_err(StartError::Engine)?;
     let memory_limit_bytes = memory_limit(config, &node, shards);
     tracing::info!(%address, datanode = %id, engine = engines.name(), shards, memory_limit_bytes, "datanode listens");
     let host = config.advertise.map(|address| address.to_string());

@@ -17,9 +17,11 @@ mod tests;
 pub mod volume;
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 
 use parking_lot::{Condvar, Mutex};
 use ringfs_disk::{Create, OpenOptions};
@@ -120,8 +122,15 @@ pub struct Store {
     disks: Vec<Mounted>,
     replicas: Vec<Mutex<HashMap<BlockId, Arc<Replica>>>>,
     copies: Mutex<HashMap<BlockId, Arc<Replica>>>,
-    changes: Mutex<Vec<(StorageId, ReplicaChangeV1)>>,
+    changes: Mutex<Changes>,
     changed: Condvar,
+}
+
+/// Changes that wait to be reported, in order, and a task that waits for them.
+#[derive(Debug, Default)]
+struct Changes {
+    waiting: Vec<(StorageId, ReplicaChangeV1)>,
+    waker: Option<Waker>,
 }
 
 impl Store {
@@ -168,6 +177,11 @@ impl Store {
         tracing::info!(path = %path.display(), storage = %volume.id, replicas = found.len(), "volume opened");
         self.disks.push(Mounted { volume, journal });
         Ok(())
+    }
+
+    /// The machine that it is on.
+    pub fn machine(&self) -> &dyn Machine {
+        &*self.machine
     }
 
     /// The replica of a block.
@@ -367,10 +381,12 @@ impl Store {
     }
 
     /// Every replica of a storage, by block, and with it the changes of corrupt ones. Changes that waited to be
-    /// reported are in it, and wait no more; but for fenced replicas, of which a report does not tell.
+    /// reported are in it, and wait no more, but for answers to a recovery: a report has no place for them.
     pub fn snapshot(&self, storage: StorageId) -> (Vec<ReplicaV1>, Vec<ReplicaChangeV1>) {
-        let is_kept = |change: &ReplicaChangeV1| matches!(change, ReplicaChangeV1::Fenced(_));
-        self.changes.lock().retain(|(of, change)| *of != storage || is_kept(change));
+        let is_kept = |of: StorageId, change: &ReplicaChangeV1| {
+            of != storage || matches!(change, ReplicaChangeV1::Fenced(_))
+        };
+        self.changes.lock().waiting.retain(|(of, change)| is_kept(*of, change));
         let Some(index) = self.disks.iter().position(|disk| disk.volume.id == storage) else {
             return Default::default();
         };
@@ -378,33 +394,61 @@ impl Store {
         for stripe in &self.replicas {
             for replica in stripe.lock().values().filter(|replica| usize::from(replica.volume) == index) {
                 if replica.is_corrupt() {
-                    corrupt.push(ReplicaChangeV1::Corrupt(replica.block_ref()));
+                    corrupt.push(replica.block_ref());
                 } else {
                     replicas.push(replica.report());
                 }
             }
         }
         replicas.sort_by_key(|replica| replica.block.block);
+        corrupt.sort_by_key(|replica: &BlockRefV1| replica.block);
+        let corrupt = corrupt.into_iter().map(ReplicaChangeV1::Corrupt).collect();
         (replicas, corrupt)
     }
 
-    /// Takes the changes that wait to be reported, in order; waits at most `timeout` for the first.
-    pub fn take_changes(&self, timeout: std::time::Duration) -> Vec<(StorageId, ReplicaChangeV1)> {
-        let mut changes = self.changes.lock();
-        if changes.is_empty() {
-            let _timed_out = self.changed.wait_for(&mut changes, timeout);
-        }
-        core::mem::take(&mut *changes)
+    /// Takes the changes that wait to be reported, in order.
+    pub fn take_changes(&self) -> Vec<(StorageId, ReplicaChangeV1)> {
+        core::mem::take(&mut self.changes.lock().waiting)
     }
 
-    /// Wakes whoever waits for changes.
+    /// Waits until there are changes to report, or somebody wakes, for at most `timeout`. Blocks.
+    pub fn wait_for_changes(&self, timeout: std::time::Duration) {
+        let mut changes = self.changes.lock();
+        if changes.waiting.is_empty() {
+            let _timed_out = self.changed.wait_for(&mut changes, timeout);
+        }
+    }
+
+    /// Waits until there are changes to report. For one task at a time.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any time.
+    pub async fn changed(&self) {
+        poll_fn(|context| {
+            let mut changes = self.changes.lock();
+            if !changes.waiting.is_empty() {
+                return Poll::Ready(());
+            }
+            changes.waker = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Wakes the thread that waits for changes.
     pub fn wake(&self) {
         self.changed.notify_all();
     }
 
     fn report(&self, storage: StorageId, change: ReplicaChangeV1) {
-        self.changes.lock().push((storage, change));
+        let mut changes = self.changes.lock();
+        changes.waiting.push((storage, change));
+        let waker = changes.waker.take();
+        drop(changes);
         self.changed.notify_one();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Makes the name of a block file durable, and those of the directories that may be new with it.

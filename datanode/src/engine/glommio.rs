@@ -3,7 +3,7 @@
 //! The only place that names glommio, which is dormant: what it does not offer (gathering sends, sendfile, reads that
 //! only look at the page cache) is done here by plain system calls that do not wait; only waiting is left to it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -42,7 +42,13 @@ const SPARE_BUFFERS: usize = 64;
 ///
 /// # Errors
 /// What the runtime says, of locked memory for instance.
-pub fn run_shard<S: Service>(shard: usize, cpu: Option<usize>, service: S, stop: Stop) -> io::Result<()> {
+pub fn run_shard<S: Service>(
+    shard: usize,
+    cpu: Option<usize>,
+    socket: std::net::TcpListener,
+    service: S,
+    stop: Stop,
+) -> io::Result<()> {
     let executor = builder(cpu).make().map_err(io::Error::from)?;
     executor.run(async move {
         let proxy = glommio::executor();
@@ -50,7 +56,8 @@ pub fn run_shard<S: Service>(shard: usize, cpu: Option<usize>, service: S, stop:
         let foreground = proxy.create_task_queue(Shares::Static(FOREGROUND_SHARES), latency, "foreground");
         let background =
             proxy.create_task_queue(Shares::Static(BACKGROUND_SHARES), Latency::NotImportant, "background");
-        service.run(Glommio { shard, foreground, background, spare: Rc::default() }, stop).await;
+        let (socket, spare) = (Rc::new(Cell::new(Some(socket))), Rc::default());
+        service.run(Glommio { shard, foreground, background, socket, spare }, stop).await;
     });
     Ok(())
 }
@@ -82,6 +89,7 @@ pub struct Glommio {
     shard: usize,
     foreground: TaskQueueHandle,
     background: TaskQueueHandle,
+    socket: Rc<Cell<Option<std::net::TcpListener>>>,
     spare: Spare,
 }
 
@@ -118,7 +126,8 @@ impl Engine for Glommio {
         glommio::executor().spawn_blocking(work).await
     }
 
-    fn listen(&self, socket: std::net::TcpListener) -> io::Result<Accepting> {
+    fn listen(&self) -> io::Result<Accepting> {
+        let socket = self.socket.take().ok_or(io::ErrorKind::AddrNotAvailable)?;
         // glommio makes the socket non-blocking around each accept, so that no two shards may share one.
         socket.set_nonblocking(false)?;
         // SAFETY: the descriptor is open, and ownership goes from `socket` to the listener.
@@ -211,6 +220,10 @@ impl Listener for Accepting {
         let (reader, writer) = halves(stream)?;
         Ok((reader, writer, address))
     }
+
+    fn address(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr().map_err(io::Error::from)
+    }
 }
 
 /// Both halves of a connection; each keeps a waiter of its own in it.
@@ -236,8 +249,9 @@ impl Reader for TcpReader {
         poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_read(context, target)).await
     }
 
-    fn raw_fd(&self) -> RawFd {
-        self.stream.borrow().as_raw_fd()
+    fn cutter(&self) -> Box<dyn Fn()> {
+        let socket = self.stream.borrow().as_raw_fd();
+        Box::new(move || super::shut_down(socket))
     }
 }
 
@@ -280,14 +294,14 @@ impl Writer for TcpWriter {
         let socket = self.stream.borrow().as_raw_fd();
         let mut sent = 0;
         while sent < len {
-            match super::send_file_once(socket, file.raw_fd(), offset + sent as u64, len - sent) {
+            match super::send_file_once(socket, file.descriptor(), offset + sent as u64, len - sent) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(part) => sent += part,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // sendfile cannot wait here: the next few bytes go through the stream's own write, which can.
                     let mut next = core::mem::take(&mut self.waiting);
                     next.resize(WAITING_SEND_BYTES.min(len - sent), 0);
-                    let filled = super::read_resident(file.raw_fd(), &mut next, offset + sent as u64);
+                    let filled = super::read_resident(file.descriptor(), &mut next, offset + sent as u64);
                     let written = if filled > 0 {
                         self.send_waiting(&next[..filled]).await
                     } else {
@@ -351,6 +365,13 @@ impl Drop for ReadBuffer {
 }
 
 impl RingFile {
+    fn descriptor(&self) -> RawFd {
+        match &self.inner {
+            Inner::Direct(file) => file.as_raw_fd(),
+            Inner::Buffered(file) => file.as_raw_fd(),
+        }
+    }
+
     fn memory(&self, len: usize) -> AlignedBuffer {
         let mut spare = self.spare.borrow_mut();
         let found = spare.iter().rposition(|buffer| {
@@ -400,7 +421,7 @@ impl File for RingFile {
     }
 
     async fn write_small_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        super::prompt(|| super::write_all_now(self.raw_fd(), bytes, offset))
+        super::prompt(|| super::write_all_now(self.descriptor(), bytes, offset))
     }
 
     async fn sync_data(&self) -> io::Result<()> {
@@ -417,11 +438,8 @@ impl File for RingFile {
         }
     }
 
-    fn raw_fd(&self) -> RawFd {
-        match &self.inner {
-            Inner::Direct(file) => file.as_raw_fd(),
-            Inner::Buffered(file) => file.as_raw_fd(),
-        }
+    fn raw_fd(&self) -> Option<RawFd> {
+        Some(self.descriptor())
     }
 
     async fn close(self) {

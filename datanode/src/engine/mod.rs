@@ -20,6 +20,7 @@ pub mod threads;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -27,12 +28,10 @@ pub use start::{Engines, Options, start};
 pub use stop::Stop;
 use system::allocate;
 pub use system::blocked_calls;
-pub(crate) use system::shut_down;
 use system::{
     first_after, keep_alive, probe_io_uring, prompt, read_full, read_resident, send_file_once, send_from,
-    send_now, write_all_now,
+    send_now, shut_down, write_all_now,
 };
-pub(crate) use system::{is_resident, no_read_ahead, will_need};
 
 /// Alignment of addresses, offsets and lengths of direct I/O, in bytes.
 pub const DIRECT_ALIGN: usize = 4096;
@@ -104,11 +103,11 @@ pub trait Engine: Clone + 'static {
     /// Runs a blocking closure on a helper thread; the number of helper threads is bounded.
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T;
 
-    /// Takes over a listening socket (non-blocking, `SO_REUSEPORT` set by the caller).
+    /// Listens on the socket that this shard was started with.
     ///
     /// # Errors
-    /// Whatever the runtime says.
-    fn listen(&self, socket: std::net::TcpListener) -> io::Result<Self::Listener>;
+    /// `AddrNotAvailable` when it listens already; whatever the runtime says.
+    fn listen(&self) -> io::Result<Self::Listener>;
 
     /// Connects, with `TCP_NODELAY` and keepalive.
     ///
@@ -146,6 +145,12 @@ pub trait Listener: 'static {
     /// # Errors
     /// What accept says; the caller pauses and goes on.
     async fn accept(&self) -> io::Result<(Self::Reader, Self::Writer, SocketAddr)>;
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// What getsockname says.
+    fn address(&self) -> io::Result<SocketAddr>;
 }
 
 /// Receiving half of a connection.
@@ -172,8 +177,9 @@ pub trait Reader: 'static {
         Ok(())
     }
 
-    /// The descriptor, for watchdogs that shut a stalled connection down; both halves have the same.
-    fn raw_fd(&self) -> std::os::fd::RawFd;
+    /// A call that ends the stream in both directions while a task waits for it, for watchdogs. It may be made as long as
+    /// this half lives.
+    fn cutter(&self) -> Box<dyn Fn()>;
 }
 
 /// Sending half of a connection.
@@ -237,8 +243,27 @@ pub trait File: 'static {
     /// What fallocate says.
     async fn allocate(&self, len: u64, keep_size: bool) -> io::Result<()>;
 
-    /// The descriptor, for `fadvise`, `mmap` and descriptor passing.
-    fn raw_fd(&self) -> std::os::fd::RawFd;
+    /// The descriptor, for hints to the kernel. `None` where there is no kernel below: hints are then lost.
+    fn raw_fd(&self) -> Option<RawFd>;
+
+    /// Whether a range is in the page cache as a whole, so that [`Writer::send_file`] of it waits for no disk.
+    fn is_resident(&self, offset: u64, len: u64) -> bool {
+        self.raw_fd().is_some_and(|file| system::is_resident(file, offset, len))
+    }
+
+    /// A range will be read soon. A hint.
+    fn will_need(&self, offset: u64, len: u64) {
+        if let Some(file) = self.raw_fd() {
+            system::will_need(file, offset, len);
+        }
+    }
+
+    /// No more shall be read into the page cache than is asked for. A hint.
+    fn no_read_ahead(&self) {
+        if let Some(file) = self.raw_fd() {
+            system::no_read_ahead(file);
+        }
+    }
 
     /// Closes the file after operations in flight.
     async fn close(self);

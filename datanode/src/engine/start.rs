@@ -1,6 +1,7 @@
 //! Choosing an engine and starting its shards.
 
 use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -14,8 +15,6 @@ use crate::config::EngineChoice;
 pub struct Options {
     /// Which engine.
     pub choice: EngineChoice,
-    /// How many shards.
-    pub shards: usize,
     /// Whether each has a CPU of its own.
     pub pin: bool,
     /// Threads for file I/O of the `threads` engine.
@@ -42,23 +41,24 @@ impl std::fmt::Debug for PoolHandle {
     }
 }
 
-/// Starts threads that run `service`, on the chosen engine or on the best that there is.
+/// Starts a shard for each listening socket (`SO_REUSEPORT` set by the caller) that runs `service`, on the chosen engine or on
+/// the best that there is.
 ///
 /// # Errors
 /// `Unsupported` when the chosen engine is not to be had; what the operating system says.
-pub fn start<S: Service>(options: &Options, service: &S) -> io::Result<Engines> {
+pub fn start<S: Service>(options: &Options, sockets: Vec<TcpListener>, service: &S) -> io::Result<Engines> {
     let probed = match options.choice {
         EngineChoice::Threads => Err(io::Error::other("it is configured so")),
         EngineChoice::Glommio | EngineChoice::Auto => probe(),
     };
     match (probed, options.choice) {
-        (Ok(()), _) => start_glommio(options, service),
+        (Ok(()), _) => start_glommio(options, sockets, service),
         (Err(error), EngineChoice::Glommio) => {
             Err(io::Error::new(io::ErrorKind::Unsupported, refusal(&error)))
         }
         (Err(reason), _) => {
             tracing::info!(%reason, "the threads engine serves");
-            start_threads(options, service)
+            start_threads(options, sockets, service)
         }
     }
 }
@@ -70,25 +70,33 @@ fn refusal(error: &io::Error) -> String {
     )
 }
 
-fn start_glommio<S: Service>(options: &Options, service: &S) -> io::Result<Engines> {
+fn start_glommio<S: Service>(
+    options: &Options,
+    sockets: Vec<TcpListener>,
+    service: &S,
+) -> io::Result<Engines> {
     let stop = Stop::default();
-    let start = |shard: usize| {
+    let start = |(shard, socket)| {
         let (service, stop, cpu) = (service.clone(), stop.clone(), options.pin.then_some(shard));
-        spawn(shard, move || run_on_glommio(shard, cpu, service, stop))
+        spawn(shard, move || run_on_glommio(shard, cpu, socket, service, stop))
     };
-    let shards = (0..options.shards).map(start).collect::<io::Result<_>>()?;
+    let shards = sockets.into_iter().enumerate().map(start).collect::<io::Result<_>>()?;
     tracing::info!("the glommio engine serves: io_uring is allowed");
     Ok(Engines { name: "glommio", stop, shards, pool: None })
 }
 
-fn start_threads<S: Service>(options: &Options, service: &S) -> io::Result<Engines> {
+fn start_threads<S: Service>(
+    options: &Options,
+    sockets: Vec<TcpListener>,
+    service: &S,
+) -> io::Result<Engines> {
     let stop = Stop::default();
     let (pool, threads) = Pool::start(options.io_threads)?;
-    let start = |shard: usize| {
+    let start = |(shard, socket)| {
         let (pool, service, stop) = (pool.clone(), service.clone(), stop.clone());
-        spawn(shard, move || run_on_threads(shard, pool, service, stop))
+        spawn(shard, move || run_on_threads(shard, pool, socket, service, stop))
     };
-    let shards = (0..options.shards).map(start).collect::<io::Result<_>>()?;
+    let shards = sockets.into_iter().enumerate().map(start).collect::<io::Result<_>>()?;
     Ok(Engines { name: "threads", stop, shards, pool: Some(PoolHandle { pool, threads }) })
 }
 

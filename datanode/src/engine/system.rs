@@ -122,10 +122,10 @@ pub fn is_resident(file: RawFd, offset: u64, len: u64) -> bool {
 }
 
 /// Tells the kernel that a range will be read soon.
-pub fn will_need(file: &impl super::File, offset: u64, len: u64) {
+pub fn will_need(file: RawFd, offset: u64, len: u64) {
     let (Ok(offset), Ok(len)) = (i64::try_from(offset), i64::try_from(len)) else { return };
-    // SAFETY: a call without pointers on a descriptor that `file` keeps open. It is only a hint: no result matters.
-    let _hint = unsafe { libc::posix_fadvise(file.raw_fd(), offset, len, libc::POSIX_FADV_WILLNEED) };
+    // SAFETY: a call without pointers. It is only a hint: no result matters.
+    let _hint = unsafe { libc::posix_fadvise(file, offset, len, libc::POSIX_FADV_WILLNEED) };
 }
 
 /// Sends what the socket takes at once.
@@ -186,7 +186,7 @@ pub fn probe_io_uring() -> io::Result<()> {
 }
 
 /// Tells the kernel to read no more of a file than is asked for.
-pub fn no_read_ahead(file: &impl super::File) {
+pub fn no_read_ahead(file: RawFd) {
     // SAFETY: as above.
-    let _hint = unsafe { libc::posix_fadvise(file.raw_fd(), 0, 0, libc::POSIX_FADV_RANDOM) };
+    let _hint = unsafe { libc::posix_fadvise(file, 0, 0, libc::POSIX_FADV_RANDOM) };
 }

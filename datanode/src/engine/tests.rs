@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{ErrorKind, IoSlice};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,8 +18,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 fn run_on<C: Case>(choice: EngineChoice, case: C) {
     let outcome = Arc::new(Mutex::new(None));
     let service = Running { case, outcome: outcome.clone() };
-    let options = Options { choice, shards: 1, pin: false, io_threads: 2 };
-    let mut engines = start(&options, &service).expect("started");
+    let options = Options { choice, pin: false, io_threads: 2 };
+    let mut engines = start(&options, vec![socket()], &service).expect("started");
     let begin = std::time::Instant::now();
     while outcome.lock().expect("held").is_none() {
         assert!(begin.elapsed() < DEADLINE * 2, "the case ends on {}", engines.name());
@@ -72,15 +72,14 @@ impl<C: Case> Service for Running<C> {
     }
 }
 
-fn socket() -> (TcpListener, SocketAddr) {
-    let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bound");
-    let address = socket.local_addr().expect("an address");
-    (socket, address)
+fn socket() -> TcpListener {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bound")
 }
 
 async fn pair<E: Engine>(engine: &E) -> ((E::Reader, E::Writer), (E::Reader, E::Writer)) {
-    let (socket, address) = socket();
-    let listener = engine.listen(socket).expect("listening");
+    let listener = engine.listen().expect("listening");
+    let address = listener.address().expect("an address");
+    assert!(engine.listen().is_err(), "a shard has one socket");
     let (near, far) = zip(engine.connect(address, DEADLINE), listener.accept()).await;
     let (reader, writer, _) = far.expect("accepted");
     (near.expect("connected"), (reader, writer))
@@ -219,8 +218,7 @@ impl Case for Tasks {
         let there = engine.blocking(move || std::thread::current().id()).await;
         assert_ne!(here, there, "what blocks runs elsewhere");
         // A port that nobody listens on: taken and given back.
-        let (socket, address) = socket();
-        drop(socket);
+        let address = socket().local_addr().expect("an address");
         assert!(engine.connect(address, DEADLINE).await.is_err());
         // A future that is dropped while it waits leaves everything usable.
         let ((mut reader, _writer), (_far_reader, mut far_writer)) = pair(engine).await;
@@ -244,11 +242,11 @@ fn tasks_timers_and_helpers_work() {
 
 #[test]
 fn an_engine_that_is_not_to_be_had_is_refused_or_replaced() {
-    let options = |choice| Options { choice, shards: 1, pin: false, io_threads: 1 };
+    let options = |choice| Options { choice, pin: false, io_threads: 1 };
     let service = Running { case: Tasks, outcome: Arc::default() };
-    let threads = start(&options(EngineChoice::Threads), &service).expect("started");
+    let threads = start(&options(EngineChoice::Threads), vec![socket()], &service).expect("started");
     assert_eq!(threads.name(), "threads");
-    let auto = start(&options(EngineChoice::Auto), &service).expect("started");
+    let auto = start(&options(EngineChoice::Auto), vec![socket()], &service).expect("started");
     let expected = if super::glommio::probe().is_ok() { "glommio" } else { "threads" };
     assert_eq!(auto.name(), expected);
 }

@@ -4,7 +4,7 @@
 //! buffered read that is in memory, and a small buffered write, happen at once; everything that may wait for a disk goes
 //! to the pool, through slots that are used again, so that an operation allocates nothing.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fs::{File as StdFile, OpenOptions};
 use std::future::{Future, poll_fn};
@@ -35,10 +35,17 @@ const SPARE_SLOTS: usize = 256;
 ///
 /// # Errors
 /// What the runtime says.
-pub fn run_shard<S: Service>(shard: usize, pool: Arc<Pool>, service: S, stop: Stop) -> io::Result<()> {
+pub fn run_shard<S: Service>(
+    shard: usize,
+    pool: Arc<Pool>,
+    socket: std::net::TcpListener,
+    service: S,
+    stop: Stop,
+) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let spare = Spare { buffers: RefCell::default(), slots: RefCell::default() };
-    let engine = Threads { shard, pool, spare: Rc::new(spare) };
+    let socket = Rc::new(Cell::new(Some(socket)));
+    let engine = Threads { shard, pool, socket, spare: Rc::new(spare) };
     LocalSet::new().block_on(&runtime, service.run(engine, stop));
     Ok(())
 }
@@ -72,6 +79,7 @@ impl Spare {
 pub struct Threads {
     shard: usize,
     pool: Arc<Pool>,
+    socket: Rc<Cell<Option<std::net::TcpListener>>>,
     spare: Rc<Spare>,
 }
 
@@ -112,7 +120,8 @@ impl Engine for Threads {
         value.expect("the pool has run the closure")
     }
 
-    fn listen(&self, socket: std::net::TcpListener) -> io::Result<TcpListener> {
+    fn listen(&self) -> io::Result<TcpListener> {
+        let socket = self.socket.take().ok_or(io::ErrorKind::AddrNotAvailable)?;
         socket.set_nonblocking(true)?;
         Ok(TcpListener { inner: tokio::net::TcpListener::from_std(socket)? })
     }
@@ -162,6 +171,10 @@ impl Listener for TcpListener {
         let (reader, writer) = halves(stream)?;
         Ok((reader, writer, address))
     }
+
+    fn address(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
 }
 
 fn halves(stream: tokio::net::TcpStream) -> io::Result<(TcpReader, TcpWriter)> {
@@ -180,8 +193,9 @@ impl Reader for TcpReader {
         self.inner.read(target).await
     }
 
-    fn raw_fd(&self) -> RawFd {
-        self.inner.as_ref().as_raw_fd()
+    fn cutter(&self) -> Box<dyn Fn()> {
+        let socket = self.inner.as_ref().as_raw_fd();
+        Box::new(move || super::shut_down(socket))
     }
 }
 
@@ -214,8 +228,14 @@ impl Writer for TcpWriter {
         let mut sent = 0;
         while sent < len {
             stream.writable().await?;
-            let send =
-                || super::send_file_once(stream.as_raw_fd(), file.raw_fd(), offset + sent as u64, len - sent);
+            let send = || {
+                super::send_file_once(
+                    stream.as_raw_fd(),
+                    file.file.as_raw_fd(),
+                    offset + sent as u64,
+                    len - sent,
+                )
+            };
             match stream.try_io(Interest::WRITABLE, send) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(part) => sent += part,
@@ -274,7 +294,7 @@ impl File for PoolFile {
         buffer.set_len(len);
         let mut filled = 0;
         if !self.is_direct {
-            filled = super::read_resident(self.raw_fd(), buffer.as_mut(), offset);
+            filled = super::read_resident(self.file.as_raw_fd(), buffer.as_mut(), offset);
         }
         if filled < len {
             let done = self.submit(Job::Read { file: self.file.clone(), buffer, offset, filled }).await;
@@ -309,8 +329,8 @@ impl File for PoolFile {
         self.submit(Job::Allocate { file: self.file.clone(), len, keep_size }).await.result()
     }
 
-    fn raw_fd(&self) -> RawFd {
-        self.file.as_raw_fd()
+    fn raw_fd(&self) -> Option<RawFd> {
+        Some(self.file.as_raw_fd())
     }
 
     async fn close(self) {

@@ -19,7 +19,7 @@ use ringfs_proto::{Code, WireError};
 
 use super::Shard;
 use super::frames::{Closed, Frames};
-use crate::engine::{Engine, Reader, Writer};
+use crate::engine::{Engine, File, Reader, Writer};
 
 /// The two halves of a connection that has said hello, and memory for what is sent.
 pub struct Connection<E: Engine> {
@@ -61,7 +61,7 @@ impl<E: Engine> Shard<E> {
     pub async fn serve(self: &Rc<Self>, reader: E::Reader, writer: E::Writer, address: SocketAddr) {
         self.metrics.connections_total.add(1);
         self.metrics.connections.add(1);
-        let watch = self.watches.add(reader.raw_fd());
+        let watch = self.watches.add(reader.cutter());
         let mut connection = Connection::<E> { frames: Frames::new(reader, watch), writer, out: Vec::new() };
         let closed = self.run(&mut connection).await;
         self.metrics.connections.sub(1);
@@ -194,7 +194,7 @@ impl<E: Engine> Shard<E> {
                 continue;
             }
             let offset = file.layout.data_offset().saturating_add(range.offset);
-            crate::engine::will_need(&file.buffered, offset, range.length);
+            file.buffered.will_need(offset, range.length);
         }
         Ok(DoneV1 { index: LogIndex(0) })
     }

@@ -160,7 +160,7 @@ impl<E: Engine> Shard<E> {
         let state = replica.state();
         let head = self.engine.open(&path, Access::BufferedRead, Create::Existing).await.map_err(failed)?;
         if state != ReplicaState::Finalized {
-            crate::engine::no_read_ahead(&head);
+            head.no_read_ahead();
         }
         let bytes = head.read_at(0, HEAD_BYTES).await.map_err(failed)?;
         let header = BlockHeader::decode(bytes.as_ref()).map_err(|error| {

@@ -67,7 +67,7 @@ impl<E: Engine> Shard<E> {
         let address: IpAddr = host.parse().map_err(|_| failed("not a numeric address".to_owned()))?;
         let connecting = self.engine.connect(SocketAddr::new(address, *port), CONNECT_DEADLINE);
         let (reader, writer) = connecting.await.map_err(|error| failed(error.to_string()))?;
-        let watch = self.watches.add(reader.raw_fd());
+        let watch = self.watches.add(reader.cutter());
         let mut next = Next { frames: Frames::new(reader, watch), writer };
         let behind = u32::try_from(request.nodes.len() - 1).unwrap_or(u32::MAX);
         let greeted = async { Some(self.greet_next(&mut next, request, header).await) };

@@ -68,7 +68,7 @@ impl<E: Engine> OpenFiles<E> {
         let buffered = engine.open(&path, Access::BufferedRead, Create::Existing).await.map_err(failed)?;
         if is_open {
             // Reading ahead from the checksums would bring data into the page cache that is written around it.
-            crate::engine::no_read_ahead(&buffered);
+            buffered.no_read_ahead();
         }
         let head = buffered.read_at(0, HEAD_BYTES).await.map_err(failed)?;
         let header = Header::decode(head.as_ref()).map_err(|error| {

@@ -19,7 +19,7 @@ use super::Shard;
 use super::connection::Connection;
 use super::frames::Closed;
 use super::open_files::OpenFile;
-use crate::engine::{DIRECT_ALIGN, Engine, File, Writer, is_resident, will_need};
+use crate::engine::{DIRECT_ALIGN, Engine, File, Writer};
 use crate::store::replica::Tail;
 
 /// Block data in one part of a range.
@@ -181,7 +181,7 @@ impl<E: Engine> Shard<E> {
         let len = part.data_len as usize;
         let mut stored = [0; CHECKSUM_BYTES];
         let whole = self.split_tail(plan, part, checksums.as_ref(), &mut stored);
-        let is_resident = plan.open.is_none() && is_resident(file.buffered.raw_fd(), offset, len as u64);
+        let is_resident = plan.open.is_none() && file.buffered.is_resident(offset, len as u64);
         if is_resident {
             begin_part(connection, header, part, more);
             connection.send(&[whole, &stored[..part.checksums_len as usize - whole.len()]]).await?;
@@ -193,7 +193,7 @@ impl<E: Engine> Shard<E> {
             // Data of an open replica is written around the page cache: nothing may bring it in.
             if plan.open.is_none() {
                 let rest = plan.until - part.offset - len as u64;
-                will_need(&file.buffered, offset + len as u64, READ_AHEAD_BYTES.min(rest));
+                file.buffered.will_need(offset + len as u64, READ_AHEAD_BYTES.min(rest));
             }
             let (data, skip) = match self.data(plan, offset, len).await {
                 Ok(data) => data,

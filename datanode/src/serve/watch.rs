@@ -1,23 +1,20 @@
 //! Peers that move no byte of an operation are cut off: one look a second, no timer per packet.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::RawFd;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 /// Between two looks.
 pub const INTERVAL: Duration = Duration::from_secs(1);
 
-#[derive(Debug)]
 struct Watched {
-    socket: RawFd,
+    cut: Box<dyn Fn()>,
     is_busy: Cell<bool>,
     last: Cell<u64>,
     now: Rc<Cell<u64>>,
 }
 
 /// The connections of a shard.
-#[derive(Debug)]
 pub struct Watches {
     all: RefCell<Vec<Weak<Watched>>>,
     now: Rc<Cell<u64>>,
@@ -25,7 +22,7 @@ pub struct Watches {
 }
 
 /// A connection that is watched until this is dropped.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Watch(Rc<Watched>);
 
 impl Watches {
@@ -35,10 +32,10 @@ impl Watches {
         Self { all: RefCell::default(), now: Rc::default(), patience }
     }
 
-    /// Watches a connection whose socket stays open as long as the result lives.
-    pub fn add(&self, socket: RawFd) -> Watch {
+    /// Watches a connection that `cut` ends, and may end as long as the result lives.
+    pub fn add(&self, cut: Box<dyn Fn()>) -> Watch {
         let (is_busy, last) = (Cell::new(false), Cell::new(self.now.get()));
-        let watched = Rc::new(Watched { socket, is_busy, last, now: self.now.clone() });
+        let watched = Rc::new(Watched { cut, is_busy, last, now: self.now.clone() });
         self.all.borrow_mut().push(Rc::downgrade(&watched));
         Watch(watched)
     }
@@ -51,8 +48,8 @@ impl Watches {
         self.all.borrow_mut().retain(|watched| {
             let Some(watched) = watched.upgrade() else { return false };
             if watched.is_busy.get() && now - watched.last.get() > self.patience {
-                tracing::info!(socket = watched.socket, "peer has stalled: cut off");
-                crate::engine::shut_down(watched.socket);
+                tracing::info!("peer has stalled: cut off");
+                (watched.cut)();
                 watched.is_busy.set(false);
                 stalled += 1;
             }
