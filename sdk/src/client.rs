@@ -16,10 +16,12 @@ use ringfs_proto::ops::{
 };
 
 use crate::config::{ClientBuilder, Uri};
+use crate::environment::{Clock, Environment, SystemClock};
 use crate::error::Result;
 use crate::listing::Listing;
-use crate::namenode::Namenode;
+use crate::namenode::{Namenode, TcpChannel};
 use crate::net::connection::Caller;
+use crate::net::session::Session;
 use crate::read::Reader;
 use crate::transport::Transport;
 use crate::transport::tcp::Tcp;
@@ -40,6 +42,7 @@ pub struct Client {
 pub(crate) struct Shared {
     pub namenode: Namenode,
     pub transport: Arc<dyn Transport>,
+    pub clock: Arc<dyn Clock>,
     pub options: ClientBuilder,
     uri: Uri,
 }
@@ -120,16 +123,25 @@ impl Client {
             job_tag: options.job_tag,
         };
         let transport = Arc::new(Tcp::new(caller.clone(), options.waiting));
-        let namenode = Namenode::new(addresses, caller, options.deadline);
-        Self { shared: Arc::new(Shared { namenode, transport, options, uri }) }
+        let (channel, clock) = (Arc::new(TcpChannel::new(addresses, caller)), Arc::new(SystemClock));
+        let namenode = Namenode::new(channel, clock.clone(), options.job_tag, options.deadline);
+        Self { shared: Arc::new(Shared { namenode, transport, clock, options, uri }) }
+    }
+
+    pub(crate) fn on(environment: Environment, options: ClientBuilder, uri: Uri) -> Self {
+        let Environment { channel, transport, clock, session } = environment;
+        let namenode = Namenode::new(channel, clock.clone(), options.job_tag, options.deadline);
+        let namenode = namenode.with_session(Session::new(session));
+        Self { shared: Arc::new(Shared { namenode, transport, clock, options, uri }) }
     }
 
     /// The same client over another transport for block data; its options and namenode stay.
     #[must_use]
     pub fn with_transport(&self, transport: Arc<dyn Transport>) -> Self {
-        let Shared { namenode, options, uri, .. } = &*self.shared;
-        let (namenode, options, uri) = (namenode.clone(), options.clone(), uri.clone());
-        Self { shared: Arc::new(Shared { namenode, transport, options, uri }) }
+        let Shared { namenode, clock, options, uri, .. } = &*self.shared;
+        let (namenode, clock) = (namenode.clone(), clock.clone());
+        let (options, uri) = (options.clone(), uri.clone());
+        Self { shared: Arc::new(Shared { namenode, transport, clock, options, uri }) }
     }
 
     /// The address of the file system, without a path.

@@ -35,6 +35,7 @@ use serde::Deserialize;
 
 use crate::client::Client;
 use crate::driver::wait::Waiting;
+use crate::environment::Environment;
 use crate::error::{Error, Fault, Result};
 use crate::limits::{CONNECT_TIMEOUT_DEFAULT, DEADLINE_DEFAULT, IO_TIMEOUT_DEFAULT};
 
@@ -269,6 +270,19 @@ impl ClientBuilder {
         let (addresses, parsed) =
             made.map_err(|error| Error::new("connect to", uri, Fault::Config(error)))?;
         Ok(Client::new(self, parsed, addresses))
+    }
+
+    /// Makes a client that stands on something else than the sockets and the clock of this process: for tests and simulations.
+    /// `uri` is only for its name.
+    ///
+    /// # Errors
+    /// `Config`: not a URI, an option outside its range.
+    #[doc(hidden)]
+    pub fn build_on(self, environment: Environment, uri: &str) -> Result<Client> {
+        let parsed = Uri::from_str(uri).map_err(ConfigError::from);
+        let made = parsed.and_then(|uri| self.check().map(|()| uri));
+        let parsed = made.map_err(|error| Error::new("connect to", uri, Fault::Config(error)))?;
+        Ok(Client::on(environment, self, parsed))
     }
 
     /// Makes the client that the environment or a configuration file describes; [`Client::from_config`] has the order.

@@ -30,6 +30,8 @@
 mod client;
 mod config;
 mod driver;
+#[doc(hidden)]
+pub mod environment;
 mod error;
 mod limits;
 mod listing;

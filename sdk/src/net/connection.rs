@@ -9,7 +9,7 @@ use ringfs_proto::hello::{
     self, HELLO_PREFIX_BYTES, HelloReplyV1, HelloV1, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN, Prefix, Role,
 };
 use ringfs_proto::ids::{CallId, ClusterId};
-use ringfs_proto::limits::FRAME_HEADER_BYTES;
+use ringfs_proto::limits::{FRAME_HEADER_BYTES, META_BYTES_MAX};
 use ringfs_proto::ops::Operation;
 use ringfs_proto::wire::Message;
 use ringfs_proto::{Code, WireError};
@@ -133,15 +133,33 @@ impl Connection {
         out.clear();
         self.out = out;
         sent?;
-        let (reply, meta_len) = loop {
+        let (reply, end) = self.receive_frame(until)?;
+        let meta = self.inbox.filled().get(FRAME_HEADER_BYTES..end).unwrap_or_default();
+        let result = decode_reply::<O>(&header, &reply, meta);
+        self.inbox.consume(end);
+        result
+    }
+
+    /// Sends a request that is encoded already, and returns its answer.
+    pub fn exchange(&mut self, frame: &[u8], until: Instant) -> Result<(Header, Vec<u8>), Fault> {
+        let head = frame.first_chunk().ok_or_else(|| Fault::Protocol("no request".to_owned()))?;
+        let request = Header::decode(head, META_BYTES_MAX)?;
+        self.send(&mut [IoSlice::new(frame)], until)?;
+        let (reply, end) = self.receive_frame(until)?;
+        check_answer(&request, &reply)?;
+        let meta = self.inbox.filled().get(FRAME_HEADER_BYTES..end).unwrap_or_default().to_vec();
+        self.inbox.consume(end);
+        Ok((reply, meta))
+    }
+
+    /// Waits for a frame without payload: its header, and where it ends in the inbox.
+    fn receive_frame(&mut self, until: Instant) -> Result<(Header, usize), Fault> {
+        loop {
             if let Some((reply, meta)) = self.inbox.frame()? {
-                break (reply, meta.len());
+                return Ok((reply, FRAME_HEADER_BYTES + meta.len()));
             }
             self.receive_more(until)?;
-        };
-        let result = decode_reply::<O>(&header, &reply, self.inbox.filled());
-        self.inbox.consume(FRAME_HEADER_BYTES + meta_len);
-        result
+        }
     }
 
     /// Sends all of `slices`.
@@ -219,15 +237,22 @@ impl Connection {
     }
 }
 
-/// The answer to a call, if the frame is one.
-fn decode_reply<O: Operation>(request: &Header, reply: &Header, bytes: &[u8]) -> Result<O::Reply, Fault> {
-    let end = FRAME_HEADER_BYTES + reply.meta_len as usize;
-    let meta = bytes.get(FRAME_HEADER_BYTES..end).unwrap_or_default();
+fn check_answer(request: &Header, reply: &Header) -> Result<(), Fault> {
     let is_answer = reply.is_reply() && reply.call == request.call && reply.op == request.op;
-    if !is_answer || reply.payload_len != 0 {
-        let text = format!("{} of call {} answers {}", reply.op.name(), reply.call, request.call);
-        return Err(Fault::Protocol(text));
+    if is_answer && reply.payload_len == 0 {
+        return Ok(());
     }
+    let text = format!("{} of call {} answers {}", reply.op.name(), reply.call, request.call);
+    Err(Fault::Protocol(text))
+}
+
+/// The answer to a call, if the frame is one.
+pub(crate) fn decode_reply<O: Operation>(
+    request: &Header,
+    reply: &Header,
+    meta: &[u8],
+) -> Result<O::Reply, Fault> {
+    check_answer(request, reply)?;
     if let Some(error) = frame::reply_error(reply, meta) {
         return Err(error.into());
     }

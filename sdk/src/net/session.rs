@@ -1,4 +1,4 @@
-//! The session of this process: its id, and the calls that are not answered yet.
+//! Sessions: an id, and the calls that are not answered yet. A process has one; a client may have one of its own.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use crate::driver::process::PerProcess;
 
 static SESSION: PerProcess<Session> = PerProcess::new();
 
-/// The session of this process.
+/// A session.
 #[derive(Debug)]
 pub(crate) struct Session {
     id: SessionId,
@@ -32,10 +32,12 @@ pub(crate) struct OpenCall<'a> {
 impl Session {
     /// The session of this process; a forked child has one of its own.
     pub fn current() -> &'static Self {
-        SESSION.get(|| Self {
-            id: SessionId(random()),
-            calls: Mutex::new(Calls { last: 0, unanswered: BTreeSet::new() }),
-        })
+        SESSION.get(|| Self::new(SessionId(random())))
+    }
+
+    /// A session without calls.
+    pub fn new(id: SessionId) -> Self {
+        Self { id, calls: Mutex::new(Calls { last: 0, unanswered: BTreeSet::new() }) }
     }
 
     pub fn id(&self) -> SessionId {

@@ -18,7 +18,6 @@ use ringfs_proto::ops::GetBlockLocations;
 use crate::FileStatus;
 use crate::client::Shared;
 use crate::driver::process::PerProcess;
-use crate::driver::wait;
 use crate::error::{Error, Fault, Result};
 use crate::limits::{BACKOFF_MIN, READ_ROUNDS_MAX, REFRESHES_MAX};
 use crate::transport::{Fetch, TransportError};
@@ -257,7 +256,7 @@ impl OpenFile {
                     break;
                 }
                 // The first refresh is for stale knowledge; the next ones wait for datanodes that come back.
-                wait::pause(BACKOFF_MIN * ((1 << (2 * refreshes)) - 1));
+                self.shared.clock.pause(BACKOFF_MIN * ((1 << (2 * refreshes)) - 1));
                 refreshes += 1;
                 self.refresh(pieces)?;
             }

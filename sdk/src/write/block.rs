@@ -12,7 +12,6 @@ use ringfs_proto::ops::{AbandonBlock, AddBlock};
 
 use super::Writer;
 use super::window::Window;
-use crate::driver::wait;
 use crate::error::{Error, Fault, Kind, Result};
 use crate::limits::PIPELINE_TRIES_MAX;
 use crate::transport::{AckWait, Pipeline, SetupError, TransportError};
@@ -47,7 +46,7 @@ impl Writer {
                     // Those that failed are all there were: the reason is theirs, and they may be back.
                     failure.get_or_insert(error);
                     self.excluded.clear();
-                    wait::pause(PAUSE_BEFORE_ALL_AGAIN);
+                    self.shared.clock.pause(PAUSE_BEFORE_ALL_AGAIN);
                     continue;
                 }
                 Err(error) => return Err(error),
