@@ -194,8 +194,7 @@ impl Layout {
     fn write_toml(&self, path: &Path, value: &impl Serialize) -> Result<(), UpError> {
         let text = toml::to_string(value)
             .map_err(|error| UpError::Options(format!("{}: {error}", path.display())))?;
-        let new = path.with_extension("new");
-        fs::write(&new, text).and_then(|()| fs::rename(&new, path)).map_err(io_error("write", path))
+        write_durably(path, &text, 0o644)
     }
 }
 
@@ -204,11 +203,18 @@ impl Layout {
 /// # Errors
 /// `Io`.
 pub fn write_secret(path: &Path, text: &str) -> Result<(), UpError> {
+    write_durably(path, text, 0o600)
+}
+
+/// Replaces a file as a whole: after a power cut it holds the old text or the new one.
+fn write_durably(path: &Path, text: &str, mode: u32) -> Result<(), UpError> {
     let new = path.with_extension("new");
     let write = || -> std::io::Result<()> {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&new)?;
         file.write_all(text.as_bytes())?;
-        fs::rename(&new, path)
+        file.sync_all()?;
+        fs::rename(&new, path)?;
+        File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     };
     write().map_err(io_error("write", path))
 }
