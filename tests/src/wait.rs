@@ -10,15 +10,25 @@ const POLL_INTERVAL: Duration = Duration::from_millis(5);
 ///
 /// # Panics
 /// After [`DEADLINE`], naming `what`.
-pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    attempt(condition).unwrap_or_else(|| panic!("waited {DEADLINE:?} in vain: {what}"))
+}
+
+/// Waits until `condition` gives a value; `None` after [`DEADLINE`].
+pub fn attempt<T>(condition: impl FnMut() -> Option<T>) -> Option<T> {
+    attempt_within(DEADLINE, condition)
+}
+
+/// Waits until `condition` gives a value; `None` after `deadline`.
+pub fn attempt_within<T>(deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let begin = Instant::now();
-    loop {
+    while begin.elapsed() < deadline {
         if let Some(value) = condition() {
-            return value;
+            return Some(value);
         }
-        assert!(begin.elapsed() < DEADLINE, "waited {DEADLINE:?} in vain: {what}");
         std::thread::sleep(POLL_INTERVAL);
     }
+    None
 }
 
 /// Lets time pass, for a fault that lasts: what follows waits for conditions.
