@@ -14,6 +14,8 @@ pub mod link;
 pub mod machine;
 pub mod metrics;
 pub mod node;
+#[cfg(feature = "planted-bugs")]
+pub mod planted;
 pub mod serve;
 pub mod server;
 pub mod store;

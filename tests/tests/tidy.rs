@@ -145,3 +145,15 @@ fn no_file_names_a_path_of_one_machine() {
     }
     report("no machine paths", &failures);
 }
+
+#[test]
+fn planted_mistakes_are_in_no_binary() {
+    let allowed = ["namenode/Cargo.toml", "datanode/Cargo.toml", "tests/simulation/Cargo.toml"];
+    let named = files(".toml").into_iter().filter(|(_, text)| text.contains("planted-bugs"));
+    let failures: Vec<_> = named.map(|(file, _)| file).filter(|file| !allowed.contains(&&**file)).collect();
+    report("only the simulation asks for planted mistakes", &failures);
+    for manifest in allowed {
+        let text = fs::read_to_string(root().join(manifest)).unwrap_or_default();
+        assert!(!text.contains("default = [\"planted"), "{manifest}: planted mistakes by default");
+    }
+}

@@ -45,7 +45,12 @@ pub struct Seating(Mutex<Inner>);
 
 /// The right to write a replica, until it is dropped.
 #[derive(Debug)]
-pub struct Seat(Arc<Replica>);
+pub struct Seat {
+    replica: Arc<Replica>,
+    /// Planted: another has it, too.
+    #[cfg(feature = "planted-bugs")]
+    is_shared: bool,
+}
 
 impl Seating {
     /// The lowest stamp that may still write the replica.
@@ -76,9 +81,13 @@ impl Seat {
                 return Poll::Ready(Err(Refused::Fenced(inner.floor)));
             }
             inner.floor = stamp;
+            #[cfg(feature = "planted-bugs")]
+            if crate::planted::skips_fences() && inner.holder.is_some() {
+                return Poll::Ready(Ok(Self { replica: replica.clone(), is_shared: true }));
+            }
             let Some(holder) = &mut inner.holder else {
                 inner.holder = Some(Holder { stamp, is_fenced: false, waker: None });
-                return Poll::Ready(Ok(Self(replica.clone())));
+                return Poll::Ready(Ok(Self::of(replica)));
             };
             debug_assert!(holder.stamp <= stamp, "the holder's stamp was the floor when it sat down");
             holder.is_fenced = true;
@@ -107,12 +116,20 @@ impl Seat {
         inner.floor = stamp;
         inner.holder = Some(Holder { stamp, is_fenced: false, waker: None });
         drop(inner);
-        Self(replica.clone())
+        Self::of(replica)
+    }
+
+    fn of(replica: &Arc<Replica>) -> Self {
+        Self {
+            replica: replica.clone(),
+            #[cfg(feature = "planted-bugs")]
+            is_shared: false,
+        }
     }
 
     /// The replica.
     pub fn replica(&self) -> &Arc<Replica> {
-        &self.0
+        &self.replica
     }
 
     /// Waits until the holder has to end.
@@ -121,7 +138,7 @@ impl Seat {
     /// May be dropped at any time.
     pub async fn fenced(&self) {
         poll_fn(|context| {
-            let mut inner = self.0.seating.lock();
+            let mut inner = self.replica.seating.lock();
             let holder = inner.holder.as_mut().expect("the seat is held while it exists");
             if holder.is_fenced {
                 return Poll::Ready(());
@@ -137,8 +154,12 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
+        #[cfg(feature = "planted-bugs")]
+        if self.is_shared {
+            return;
+        }
         let waiting = {
-            let mut inner = self.0.seating.lock();
+            let mut inner = self.replica.seating.lock();
             inner.holder = None;
             core::mem::take(&mut inner.waiting)
         };
