@@ -3,13 +3,14 @@
 CARGO ?= cargo
 STEP := scripts/step
 
-.PHONY: help demo test test-core test-hdfs test-ml bench lint doc deps build
+.PHONY: help demo test test-core test-hdfs test-ml bench lint doc deps build fuzz
 
 help:
 	@echo "make demo       build, start a cluster, put data in, kill servers, read all back"
 	@echo "make test       all tests: test-core, test-hdfs, test-ml"
 	@echo "make test-core  format, clippy, unit, property, integration tests on real processes"
 	@echo "make bench      throughput beside the limits of this machine (disk, loopback)"
+	@echo "make fuzz       every decoder under libFuzzer, SECONDS=60 each (KEEP=1 adds what is found to the corpus)"
 	@echo "make lint       format and clippy"
 	@echo "make doc        rustdoc of all crates"
 
@@ -48,3 +49,8 @@ lint:
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+SECONDS ?= 60
+fuzz: deps
+	@scripts/install-deps fuzz
+	@scripts/fuzz $(SECONDS)

@@ -7,7 +7,8 @@ mod frames;
 mod next;
 mod open_files;
 mod packets;
-pub(crate) mod pipeline;
+#[doc(hidden)]
+pub mod pipeline;
 mod read;
 mod recovery;
 mod reopen;

@@ -164,8 +164,12 @@ impl BatchHeader {
             term: Term(u64_at(bytes, 24)?),
             acknowledged: LogIndex(u64_at(bytes, 32)?),
         };
-        if !(BATCH_HEADER_BYTES..=BATCH_BYTES_MAX).contains(&header.len) || header.count == 0 {
-            return Err(FormatError(format!("batch of {} bytes and {} records", header.len, header.count)));
+        let is_in_range = (BATCH_HEADER_BYTES..=BATCH_BYTES_MAX).contains(&header.len) && header.count > 0;
+        if !is_in_range || header.first.0.checked_add(u64::from(header.count)).is_none() {
+            return Err(FormatError(format!(
+                "batch of {} bytes and {} records from {} on",
+                header.len, header.count, header.first
+            )));
         }
         Ok(header)
     }
