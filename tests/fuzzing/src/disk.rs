@@ -1,6 +1,6 @@
 //! A datanode's volume: block files and the journal.
 
-use ringfs_datanode::format::block::{HEAD_BYTES, Header, Layout, SLOT_BYTES, TailSlot};
+use ringfs_datanode::format::block::{HEAD_BYTES, HEADER_BYTES, Header, Layout, SLOT_BYTES, TailSlot};
 use ringfs_datanode::format::journal::{self, Event, RECORD_BYTES, Record, Scan};
 use ringfs_proto::checksum::{ChecksumType, crc32};
 use ringfs_proto::ids::{BlockId, ClusterId, Stamp, StorageId};
@@ -49,16 +49,19 @@ pub fn block_file(data: &[u8]) {
     let mut sealed = data.to_vec();
     sealed.resize(HEAD_BYTES, 0);
     // What a fuzzer puts behind the header is the slots': their places are far behind.
-    let tails = [data.get(76..124).unwrap_or_default(), data.get(124..172).unwrap_or_default()];
+    let tails = [0, 1].map(|slot| {
+        let begin = HEADER_BYTES + slot * SLOT_BYTES;
+        data.get(begin..begin + SLOT_BYTES).unwrap_or_default()
+    });
     sealed[..8].copy_from_slice(b"RFSD\x01\0\0\0");
     seal(&mut sealed, 72);
     for (at, tail) in SLOTS.into_iter().zip(tails) {
         let slot = &mut sealed[at..at + SLOT_BYTES];
         slot[..tail.len()].copy_from_slice(tail);
         slot[..4].copy_from_slice(b"RFST");
-        let crc = ChecksumType::Crc32.append(crc32(&slot[..44]), &BLOCK.0.to_le_bytes());
+        let crc = ChecksumType::Crc32.append(crc32(&slot[..SLOT_BYTES - 4]), &BLOCK.0.to_le_bytes());
         let crc = ChecksumType::Crc32.append(crc, &STORAGE.0);
-        slot[44..].copy_from_slice(&crc.to_le_bytes());
+        slot[SLOT_BYTES - 4..].copy_from_slice(&crc.to_le_bytes());
     }
     read_block_file(&sealed);
 }
@@ -104,7 +107,7 @@ pub fn block_file_seeds() -> Vec<Vec<u8>> {
     head.resize(HEAD_BYTES, 0);
     let slot = |sequence, is_finalized| {
         let (stamp, length, synced_length) = (Stamp(4), 100, 50);
-        TailSlot { sequence, stamp, length, synced_length, tail_crc: 7, is_finalized }
+        TailSlot { sequence, stamp, length, synced_length, tail_crc: 7, synced_crc: 8, is_finalized }
     };
     let mut packed = short.clone();
     for slot in [slot(1, false), slot(2, true)] {
