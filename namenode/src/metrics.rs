@@ -111,6 +111,11 @@ impl Metrics {
         self.counters.forgotten.add(replicas as u64);
     }
 
+    /// Replicas of lost datanodes or volumes that were forgotten so far.
+    pub fn forgotten(&self) -> u64 {
+        self.counters.forgotten.get()
+    }
+
     /// What is shown.
     pub fn collect(&self) -> Vec<Metric> {
         let (counters, gauges) = (&self.counters, &self.gauges);

@@ -10,6 +10,7 @@ mod replication;
 mod reports;
 mod retries;
 mod safe_mode;
+mod scale;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
