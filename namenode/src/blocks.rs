@@ -246,6 +246,15 @@ impl BlockMap {
         here.map(|((_, storage), aside)| (*storage, *aside))
     }
 
+    /// Where a reader may still look when no good replica is known: replicas of the block's stamp and length that were
+    /// reported corrupt, of which parts may verify, and such that are to be deleted. Readers verify what they get.
+    pub fn last_resort(&self, slot: Slot, block: BlockRefV1) -> Vec<StorageIndex> {
+        let may_have = |aside: Aside| match aside {
+            Aside::Bad { replica, .. } | Aside::Doomed { replica, .. } => replica == block,
+        };
+        self.aside(slot).filter(|(_, aside)| may_have(*aside)).map(|(storage, _)| storage).collect()
+    }
+
     /// What is known of one replica that does not count.
     pub fn aside_on(&self, slot: Slot, storage: StorageIndex) -> Option<Aside> {
         self.aside.get(&(slot, storage)).copied()

@@ -115,6 +115,7 @@ calls! {
     ReportBadBlocks: namespace::ReportBadBlocksRequestV1 => namespace::DoneV1;
     Checkpoint: admin::CheckpointRequestV1 => admin::CheckpointReplyV1;
     SafeMode: admin::SafeModeRequestV1 => admin::SafeModeReplyV1;
+    Replication: admin::ReplicationRequestV1 => admin::ReplicationReplyV1;
     Register: membership::RegisterRequestV1 => membership::RegisterReplyV1;
     Heartbeat: membership::HeartbeatRequestV1 => membership::HeartbeatReplyV1;
     BlockReport: membership::BlockReportRequestV1 => membership::ReportReplyV1;

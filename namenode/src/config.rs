@@ -34,6 +34,10 @@ pub struct Config {
     pub datanode_dead_ms: u64,
     /// How long copying waits when many datanodes vanish at once, ms.
     pub mass_failure_wait_ms: u64,
+    /// Which host is on which rack: lines of `host /rack`, read again when they change. Hosts are numeric addresses.
+    pub topology_file: Option<PathBuf>,
+    /// A program that prints a rack for each host that it is given, asked once per host.
+    pub topology_script: Option<PathBuf>,
     /// Large blocks that a datanode copies, and that it receives, at once.
     pub replication_streams_per_node: u32,
     /// Blocks whose copying is begun ten times a second, at most.
@@ -85,6 +89,8 @@ impl Default for Config {
             datanode_stale_ms: 3000,
             datanode_dead_ms: 30_000,
             mass_failure_wait_ms: 600_000,
+            topology_file: None,
+            topology_script: None,
             replication_streams_per_node: 2,
             replication_work_per_tick: 100,
             replication_timeout_ms: 60_000,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::calls::Call;
 use crate::fair::FairCalls;
+use crate::topology::Racks;
 use crate::wal::Completion;
 
 /// Calls that the namespace thread takes before it looks at everything else again.
@@ -24,6 +25,8 @@ pub struct Work {
     pub completions: Vec<Completion>,
     /// Connections that are gone.
     pub disconnected: Vec<u64>,
+    /// Racks that were learnt.
+    pub racks: Vec<Racks>,
     /// Whether no more shall come.
     pub is_stopping: bool,
 }
@@ -37,11 +40,12 @@ struct Waiting {
 
 impl Waiting {
     fn is_empty(&self) -> bool {
-        let Work { urgent, completions, disconnected, is_stopping, .. } = &self.work;
+        let Work { urgent, completions, disconnected, racks, is_stopping, .. } = &self.work;
         urgent.is_empty()
             && self.calls.is_empty()
             && completions.is_empty()
             && disconnected.is_empty()
+            && racks.is_empty()
             && !is_stopping
     }
 }

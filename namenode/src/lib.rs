@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod rpc;
 pub mod server;
 pub mod state;
+pub mod topology;
 pub mod wal;
 
 pub use config::Config;

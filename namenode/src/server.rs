@@ -17,6 +17,7 @@ use crate::directory::{self, Directories, DirectoryError};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
 use crate::rpc::Rpc;
+use crate::topology::Topology;
 use crate::wal::{self, WalError, WalHandle};
 
 /// Between two looks at the clock when nothing comes in.
@@ -96,6 +97,7 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     let completions = inbox.clone();
     let on_complete = move |completion| completions.add(|work| work.completions.push(completion));
     let wal = wal::start(log, config.io_uring, on_complete)?;
+    let topology = Topology::start(config, inbox.clone())?;
     let clock = Clock::start();
     let core = Core::new(state, cluster, key, config.clone(), clock.now(), clock.now().wall_ms);
     let metrics = core.metrics().clone();
@@ -111,6 +113,7 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     let namespace = Namespace {
         core,
         wal,
+        topology,
         clock,
         inbox: inbox.clone(),
         shared: shared.clone(),
@@ -187,6 +190,7 @@ impl Observed for Shared {
 struct Namespace {
     core: Core,
     wal: WalHandle,
+    topology: Topology,
     clock: Clock,
     inbox: Arc<Inbox>,
     shared: Arc<Shared>,
@@ -205,6 +209,7 @@ impl Namespace {
                 self.with_rpc(|rpc| rpc.stop_reading());
             }
             work.disconnected.into_iter().for_each(|connection| self.core.disconnected(connection));
+            work.racks.iter().for_each(|racks| self.core.set_racks(racks));
             work.urgent.into_iter().for_each(|call| self.core.call(call, now));
             for completion in work.completions {
                 if let Some(failure) = completion.failure {
@@ -217,6 +222,9 @@ impl Namespace {
                 last_tick = Instant::now();
                 self.core.set_log_has_room(self.wal.status().has_room());
                 self.core.tick(now);
+                if self.topology.asks_for_hosts() {
+                    self.topology.ask(self.core.hosts_without_rack());
+                }
             }
             self.hand_over();
         }

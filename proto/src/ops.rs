@@ -110,6 +110,8 @@ operations! {
     Checkpoint = 36, 1, admin::CheckpointRequestV1 => admin::CheckpointReplyV1;
     /// Asks about safe mode, or changes it.
     SafeMode = 37, 1, admin::SafeModeRequestV1 => admin::SafeModeReplyV1;
+    /// Asks whether lost datanodes' blocks are copied, or has them copied now.
+    Replication = 38, 1, admin::ReplicationRequestV1 => admin::ReplicationReplyV1;
 
     // Datanode to namenode.
     /// A datanode joins, or comes back.

@@ -231,6 +231,9 @@ fn admin(examples: &mut Examples) {
     ] {
         examples.add(name, &SafeModeRequestV1 { action });
     }
+    examples.add("ReplicationRequest get", &ReplicationRequestV1 { action: ReplicationAction::Get });
+    examples.add("ReplicationRequest copy now", &ReplicationRequestV1 { action: ReplicationAction::CopyNow });
+    examples.add("ReplicationReply", &ReplicationReplyV1 { waits: "why".to_owned() });
     examples.add("SafeModeReply", &SafeModeReplyV1 { reason: "why".to_owned() });
 }
 

@@ -28,6 +28,7 @@ impl Core {
             Request::Register(request) => self.register(request, caller, now).map(Reply::Register),
             Request::Heartbeat(request) => self.heartbeat(request, caller, now).map(Reply::Heartbeat),
             Request::BlockReport(request) => self.block_report(request, caller, now).map(Reply::BlockReport),
+            Request::Replication(request) => Ok(Reply::Replication(self.ask_replication(request, now))),
             Request::ReportBadBlocks(request) => self.report_bad_blocks(request).map(Reply::ReportBadBlocks),
             Request::IncrementalReport(request) => {
                 self.incremental_report(request, caller, now).map(Reply::IncrementalReport)

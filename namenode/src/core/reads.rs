@@ -69,6 +69,9 @@ impl Core {
             storages.sort_unstable();
             storages.dedup();
         }
+        if storages.is_empty() && !view.is_open {
+            storages = self.blocks.last_resort(view.slot, view.block);
+        }
         self.nodes.sort_for_reading(&mut storages, call.caller.address);
         self.located(file, view, &storages, Mode::Read, call, now)
     }
@@ -186,6 +189,7 @@ impl Core {
         gauges.blocks_corrupt.set(self.blocks.corrupt_blocks());
         gauges.blocks_copied.set(self.replication.copied());
         gauges.replicas_doomed.set(self.blocks.doomed_count());
+        gauges.copying_waits.set(u64::from(self.nodes.is_copying_held()));
         gauges.replicas_leaving.set(self.blocks.leaving_count());
         gauges.open_files.set(self.state.open_files() as u64);
         gauges.pending_deletions.set(self.nodes.pending_invalidations());

@@ -10,6 +10,7 @@ mod copies;
 mod levels;
 mod schedule;
 
+use ringfs_proto::meta::admin::{ReplicationAction, ReplicationReplyV1, ReplicationRequestV1};
 use ringfs_proto::meta::namespace::BlockRefV1;
 use roaring::RoaringBitmap;
 
@@ -17,6 +18,7 @@ use super::safe_mode::SafeMode;
 use super::{Core, Now};
 use crate::blocks::{Aside, StorageIndex};
 use crate::state::Slot;
+use crate::topology::Racks;
 
 use copies::{Copies, Expected};
 use levels::{Level, Levels, take_turn};
@@ -218,6 +220,37 @@ impl Core {
         if self.nodes.count_racks() || have_moved {
             self.replication.respread = Some(0);
         }
+    }
+
+    /// Hosts are on these racks.
+    pub fn set_racks(&mut self, learnt: &Racks) {
+        if self.nodes.set_racks(&learnt.racks, learnt.is_whole) {
+            self.look_at_racks(true);
+        }
+    }
+
+    /// Hosts of datanodes whose rack was never told.
+    pub fn hosts_without_rack(&self) -> Vec<String> {
+        self.nodes.hosts_without_rack()
+    }
+
+    /// Answers an operator about copying.
+    pub(super) fn ask_replication(&mut self, request: &ReplicationRequestV1, now: Now) -> ReplicationReplyV1 {
+        if request.action == ReplicationAction::CopyNow {
+            self.nodes.copy_now();
+        }
+        ReplicationReplyV1 { waits: self.copying_waits(now) }
+    }
+
+    /// Why nothing is copied; empty when blocks are copied as needed.
+    fn copying_waits(&self, now: Now) -> String {
+        self.nodes.copying_waits(now.mono_ms).map_or_else(String::new, |(vanished, all, left_ms)| {
+            let left_s = left_ms.div_ceil(1000);
+            format!(
+                "{vanished} of {all} datanodes vanished at once: copying waits for them, {left_s} s more; \
+                 `ringfs admin copy-now` ends the wait"
+            )
+        })
     }
 
     /// A turn of all that replication does by itself.

@@ -88,6 +88,11 @@ impl Datanodes {
         Some((hold.nodes.len(), self.nodes.len(), left_ms))
     }
 
+    /// Whether nothing is copied because many datanodes vanished at once.
+    pub fn is_copying_held(&self) -> bool {
+        self.silence.hold.is_some()
+    }
+
     /// Somebody says that the datanodes that vanished will not come back.
     pub fn copy_now(&mut self) {
         self.silence.hold = None;

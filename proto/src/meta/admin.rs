@@ -184,7 +184,32 @@ pub struct SafeModeReplyV1 {
     pub reason: String,
 }
 
+/// What is to become of copying.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum ReplicationAction {
+    /// Nothing: only ask.
+    Get,
+    /// Do not wait for datanodes that vanished together: copy what they had.
+    CopyNow,
+}
+
+/// Asks whether blocks are copied, or has them copied.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ReplicationRequestV1 {
+    /// What to do.
+    pub action: ReplicationAction,
+}
+
+/// Copying as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ReplicationReplyV1 {
+    /// Why nothing is copied; empty when blocks are copied as needed.
+    pub waits: String,
+}
+
 crate::impl_message!(
+    ReplicationRequestV1,
+    ReplicationReplyV1,
     CheckpointRequestV1,
     CheckpointReplyV1,
     SafeModeRequestV1,

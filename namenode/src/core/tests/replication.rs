@@ -2,9 +2,11 @@
 
 mod deletion;
 mod property;
+mod racks;
 
 use ringfs_proto::capability::Mode;
 use ringfs_proto::ids::StorageId;
+use ringfs_proto::meta::admin::{ReplicationAction, ReplicationRequestV1};
 use ringfs_proto::meta::membership::ReplicaChangeV1;
 use ringfs_proto::meta::namespace::SetReplicationRequestV1;
 
@@ -249,12 +251,34 @@ fn when_many_vanish_at_once_copying_waits() {
     fleet.beats(DEAD_BEATS + 10);
     assert_eq!(fleet.cluster.stats().datanodes_dead, 2);
     assert!(fleet.transfers.is_empty());
+    assert!(asked(&mut fleet, ReplicationAction::Get).contains("2 of 6 datanodes vanished"));
     // One comes back: one lost datanode is no mass failure.
     fleet.start(0);
     fleet.beats(8);
     for block in &blocks {
         assert_eq!(fleet.live_holders(block.block).len(), 3);
     }
+}
+
+fn asked(fleet: &mut Fleet, action: ReplicationAction) -> String {
+    let operator = fleet.cluster.writer();
+    match fleet.cluster.ask(&operator, Request::Replication(ReplicationRequestV1 { action })) {
+        Ok(Reply::Replication(reply)) => reply.waits,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_operator_ends_the_wait() {
+    let mut fleet = Fleet::new(config(), 6);
+    let block = fleet.write("/a", 5);
+    fleet.kill(0);
+    fleet.kill(1);
+    fleet.beats(DEAD_BEATS + 10);
+    assert!(fleet.transfers.is_empty());
+    assert_eq!(asked(&mut fleet, ReplicationAction::CopyNow), "");
+    fleet.beats(3);
+    assert_eq!(fleet.live_holders(block.block).len(), 4);
 }
 
 #[test]

@@ -133,6 +133,14 @@ fn corrupt_replicas_are_kept_while_no_good_one_is_left() {
     assert!(fleet.deletions.is_empty() && fleet.transfers.is_empty());
     let stats = fleet.cluster.stats();
     assert_eq!((stats.missing_blocks, stats.corrupt_blocks), (1, 1));
+    // Readers are told of both: parts may verify.
+    assert_eq!(fleet.cluster.readers_go_to("/a").len(), 2);
+    // A good one that appears after all is copied, and the bad ones go.
+    let free = (0..4).find(|at| !holders.contains(at)).expect("one has none");
+    fleet.peer(free).disk.insert(block.block, OnDisk { block, is_good: true });
+    fleet.tell(free, ReplicaChangeV1::Stored(finalized(block)));
+    fleet.beats(4);
+    assert_eq!((fleet.live_holders(block.block).len(), fleet.deletions.len()), (2, 2));
 }
 
 #[test]
