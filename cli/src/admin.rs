@@ -1,5 +1,7 @@
 //! `ringfs admin`: reports, metrics, joining hosts.
 
+mod replicas;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -33,6 +35,18 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show on which racks the datanodes are.
+    Topology {
+        /// The file system [default: RINGFS_URI or the client's configuration]
+        #[arg(long, value_name = "URI")]
+        fs: Option<String>,
+    },
+    /// Copy what datanodes had that vanished together, without waiting for them any longer.
+    CopyNow {
+        /// The file system [default: RINGFS_URI or the client's configuration]
+        #[arg(long, value_name = "URI")]
+        fs: Option<String>,
+    },
     /// Print the metrics of a server.
     Metrics {
         /// Its HTTP address.
@@ -57,6 +71,8 @@ enum Command {
 pub fn run(options: &Options) -> ExitCode {
     let result = match &options.command {
         Command::Report { fs, json } => report(fs.as_deref(), *json),
+        Command::Topology { fs } => replicas::topology(fs.as_deref()),
+        Command::CopyNow { fs } => replicas::copy_now(fs.as_deref()),
         Command::Metrics { address } => metrics(address),
         Command::JoinFile { config, namenode, output } => join_file(config, namenode, output),
     };
@@ -78,7 +94,7 @@ fn report(fs: Option<&str>, json: bool) -> Result<(), String> {
             serde_json::json!({
                 "datanode": node.datanode.to_string(), "address": format!("{}:{}", node.host, node.port),
                 "state": state_name(node.state), "last_heartbeat_ms": node.last_heartbeat_ms, "blocks": node.blocks,
-                "software": node.software,
+                "software": node.software, "rack": node.rack,
                 "volumes": node.volumes.iter().map(|volume| serde_json::json!({
                     "storage": volume.storage.to_string(), "path": volume.path, "capacity_bytes": volume.capacity_bytes,
                     "used_bytes": volume.used_bytes, "remaining_bytes": volume.remaining_bytes, "is_failed": volume.is_failed,
@@ -91,6 +107,7 @@ fn report(fs: Option<&str>, json: bool) -> Result<(), String> {
             "directories": stats.directories, "blocks": stats.blocks, "open_files": stats.open_files,
             "under_replicated_blocks": stats.under_replicated_blocks, "missing_blocks": stats.missing_blocks,
             "corrupt_blocks": stats.corrupt_blocks, "pending_deletion_blocks": stats.pending_deletion_blocks,
+            "pending_replication_blocks": stats.pending_replication_blocks, "excess_replicas": stats.excess_replicas,
             "applied_index": stats.applied.0, "namespace_bytes": stats.namespace_bytes,
             "datanodes": datanodes.iter().map(node).collect::<Vec<_>>(),
         });
@@ -128,6 +145,7 @@ fn report(fs: Option<&str>, json: bool) -> Result<(), String> {
         stats.corrupt_blocks,
         stats.pending_deletion_blocks
     );
+    replicas::report(&client, &stats)?;
     outln!(
         "\nDatanodes: {} live, {} silent, {} lost",
         stats.datanodes_live,

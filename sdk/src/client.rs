@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use ringfs_proto::checksum::ChecksumType;
 use ringfs_proto::limits::CHUNK_BYTES_NATIVE;
-use ringfs_proto::meta::admin::{DatanodeReportRequestV1, FsStatsRequestV1, ServerDefaultsRequestV1};
+use ringfs_proto::meta::admin::{
+    DatanodeReportRequestV1, FsStatsRequestV1, ReplicationAction, ReplicationRequestV1,
+    ServerDefaultsRequestV1,
+};
 use ringfs_proto::meta::namespace::{
     CreateRequestV1, DeleteRequestV1, FileRefV1, GetBlockLocationsRequestV1, MkdirsRequestV1,
     RenameRequestV1, StatRequestV1,
 };
 use ringfs_proto::ops::{
-    Create, DatanodeReport, Delete, FsStats as FsStatsOp, GetBlockLocations, Mkdirs, Rename,
+    Create, DatanodeReport, Delete, FsStats as FsStatsOp, GetBlockLocations, Mkdirs, Rename, Replication,
     ServerDefaults as ServerDefaultsOp, Stat,
 };
 
@@ -288,6 +291,17 @@ impl Client {
         let request = DatanodeReportRequestV1 { flags: 0 };
         let reply = self.shared.namenode.call::<DatanodeReport>("report datanodes of", "/", &request)?;
         Ok(reply.datanodes)
+    }
+
+    /// Why blocks of lost datanodes are not copied now; empty when they are. With `copy_now`, they are from now on.
+    ///
+    /// # Errors
+    /// `TimedOut`, `Unreachable`.
+    pub fn copying_waits(&self, copy_now: bool) -> Result<String> {
+        let action = if copy_now { ReplicationAction::CopyNow } else { ReplicationAction::Get };
+        let request = ReplicationRequestV1 { action };
+        let reply = self.shared.namenode.call::<Replication>("ask about copies of", "/", &request)?;
+        Ok(reply.waits)
     }
 
     /// What is used where the user says nothing.
