@@ -105,7 +105,8 @@ impl Client {
     /// The client that the environment or a configuration file describes. The first that exists decides: `RINGFS_URI`;
     /// the file that `RINGFS_CONFIG` names; `./ringfs.toml`; `~/.config/ringfs/client.toml`;
     /// `/etc/ringfs/client.toml`. Keys: `uri`, `user`, `write_window_bytes`, `packet_bytes`, `deadline_ms`,
-    /// `connect_timeout_ms`, `io_timeout_ms`, `job_tag`, `io_uring`; any other is refused.
+    /// `connect_timeout_ms`, `io_timeout_ms`, `pipeline_timeout_ms`, `replace_datanode_on_failure`,
+    /// `replace_datanode_best_effort`, `job_tag`, `io_uring`; any other is refused.
     ///
     /// # Errors
     /// `Config`.
@@ -123,6 +124,7 @@ impl Client {
             user: options.user.clone(),
             connect_timeout: options.connect_timeout,
             io_timeout: options.io_timeout,
+            pipeline_timeout: options.pipeline_timeout,
             job_tag: options.job_tag,
         };
         let transport = Arc::new(Tcp::new(caller.clone(), options.waiting));

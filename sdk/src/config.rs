@@ -19,6 +19,9 @@
 //! | `deadline_ms` | ms | 60000 | how long a call survives a namenode that does not answer |
 //! | `connect_timeout_ms` | ms | 5000 | for one connection |
 //! | `io_timeout_ms` | ms | 30000 | how long a peer may be silent while an answer is due |
+//! | `pipeline_timeout_ms` | ms | 10000 | how long a pipeline may be silent before the node that does not live is dropped |
+//! | `replace_datanode_on_failure` | | `"default"` | whether it is replaced: `never`, `default`, `always` ([`ReplacePolicy`]) |
+//! | `replace_datanode_best_effort` | | true | whether to go on with fewer where there is none |
 //! | `job_tag` | | 0 | groups calls of one job in the servers' accounts |
 //! | `io_uring` | | true | whether io_uring may be used; epoll and poll otherwise |
 //!
@@ -37,7 +40,10 @@ use crate::client::Client;
 use crate::driver::wait::Waiting;
 use crate::environment::Environment;
 use crate::error::{Error, Fault, Result};
-use crate::limits::{CONNECT_TIMEOUT_DEFAULT, DEADLINE_DEFAULT, IO_TIMEOUT_DEFAULT};
+use crate::limits::{
+    CONNECT_TIMEOUT_DEFAULT, DEADLINE_DEFAULT, IO_TIMEOUT_DEFAULT, PIPELINE_TIMEOUT_DEFAULT,
+};
+use crate::write::ReplacePolicy;
 
 /// Port of a namenode, unless the URI says otherwise.
 const PORT_DEFAULT: u16 = 8020;
@@ -155,6 +161,9 @@ struct File {
     deadline_ms: Option<u64>,
     connect_timeout_ms: Option<u64>,
     io_timeout_ms: Option<u64>,
+    pipeline_timeout_ms: Option<u64>,
+    replace_datanode_on_failure: Option<ReplacePolicy>,
+    replace_datanode_best_effort: Option<bool>,
     job_tag: Option<u32>,
     io_uring: Option<bool>,
 }
@@ -176,6 +185,9 @@ pub struct ClientBuilder {
     pub(crate) deadline: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) io_timeout: Duration,
+    pub(crate) pipeline_timeout: Duration,
+    pub(crate) replace_policy: ReplacePolicy,
+    pub(crate) replace_best_effort: bool,
     pub(crate) job_tag: u32,
     pub(crate) waiting: Waiting,
 }
@@ -189,6 +201,9 @@ impl Default for ClientBuilder {
             deadline: DEADLINE_DEFAULT,
             connect_timeout: CONNECT_TIMEOUT_DEFAULT,
             io_timeout: IO_TIMEOUT_DEFAULT,
+            pipeline_timeout: PIPELINE_TIMEOUT_DEFAULT,
+            replace_policy: ReplacePolicy::Default,
+            replace_best_effort: true,
             job_tag: 0,
             waiting: Waiting::Ring,
         }
@@ -235,6 +250,29 @@ impl ClientBuilder {
     #[must_use]
     pub fn io_timeout(mut self, timeout: Duration) -> Self {
         self.io_timeout = timeout;
+        self
+    }
+
+    /// How long a pipeline may be silent while an acknowledgement is due. Then its datanodes are asked whether they
+    /// live; one that does not answer is dropped, and perhaps replaced, while the write goes on.
+    #[must_use]
+    pub fn pipeline_timeout(mut self, timeout: Duration) -> Self {
+        self.pipeline_timeout = timeout;
+        self
+    }
+
+    /// Whether a datanode that fails under a write is replaced by another.
+    #[must_use]
+    pub fn replace_datanode_on_failure(mut self, policy: ReplacePolicy) -> Self {
+        self.replace_policy = policy;
+        self
+    }
+
+    /// Whether a write goes on with fewer datanodes when the policy wants another and there is none. Off, as it is in
+    /// HDFS unless its user says otherwise, such a write fails.
+    #[must_use]
+    pub fn replace_datanode_best_effort(mut self, best_effort: bool) -> Self {
+        self.replace_best_effort = best_effort;
         self
     }
 
@@ -311,6 +349,9 @@ impl ClientBuilder {
         self.deadline = ms(file.deadline_ms, self.deadline);
         self.connect_timeout = ms(file.connect_timeout_ms, self.connect_timeout);
         self.io_timeout = ms(file.io_timeout_ms, self.io_timeout);
+        self.pipeline_timeout = ms(file.pipeline_timeout_ms, self.pipeline_timeout);
+        self.replace_policy = file.replace_datanode_on_failure.unwrap_or(self.replace_policy);
+        self.replace_best_effort = file.replace_datanode_best_effort.unwrap_or(self.replace_best_effort);
         self.job_tag = file.job_tag.unwrap_or(self.job_tag);
         if file.io_uring == Some(false) {
             self.waiting = Waiting::Epoll;

@@ -32,7 +32,7 @@ pub enum Kind {
     NoRoom,
     /// No replica gave right bytes within the tries of this call: the data is lost, or its datanodes are down.
     DataUnavailable,
-    /// The pipeline broke after data had flowed: what was flushed is safe, write the file anew.
+    /// No datanode of the pipeline is left, after data had flowed: what was flushed is safe, write the file anew.
     PipelineFailed,
     /// The deadline passed; the call may have been carried out.
     TimedOut,

@@ -37,6 +37,7 @@ mod limits;
 mod listing;
 mod namenode;
 mod net;
+mod patience;
 mod read;
 mod retry;
 pub mod transport;
@@ -58,7 +59,7 @@ pub use ringfs_proto::meta::namespace::{
     BlockRefV1 as BlockRef, FileKind, FileStatusV1 as FileStatus, LocatedBlockV1 as LocatedBlock,
     NodeV1 as Node,
 };
-pub use write::Writer;
+pub use write::{ReplacePolicy, Writer};
 
 /// The README's example compiles.
 #[cfg(doctest)]

@@ -8,6 +8,10 @@ pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(60);
 pub const CONNECT_TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// How long a peer may be silent while something is expected of it.
 pub const IO_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// How long a pipeline may be silent while an acknowledgement is due, before its nodes are asked whether they live.
+pub const PIPELINE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// How long a node of a silent pipeline has for saying that it lives.
+pub const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(2);
 /// First pause between two tries; doubled each time.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(20);
 /// Longest pause between two tries.
@@ -34,7 +38,13 @@ pub const STREAM_TAIL_BYTES: u64 = 64 << 10;
 pub const READ_ROUNDS_MAX: usize = 12;
 /// Times that locations are fetched anew within one read.
 pub const REFRESHES_MAX: usize = 4;
-/// Pipelines that are tried for one block.
+/// Pipelines that are set up for a new block without a pause in between.
 pub const PIPELINE_TRIES_MAX: usize = 5;
+/// Failures of a writer's pipelines in a row, without a byte acknowledged in between (HDFS: 5, in `DataStreamer`).
+pub const PIPELINE_FAILURES_MAX: usize = 5;
+/// Times that the namenode is asked for more datanodes within one recovery.
+pub const REPLACEMENTS_MAX: usize = 4;
+/// Slowest copy of an open replica to a node that joins its pipeline; a slower one has failed.
+pub const TRANSFER_BYTES_PER_SECOND_MIN: u64 = 2 << 20;
 /// Acknowledgements that have arrived and wait to be looked at.
 pub const ACKS_WAITING_MAX: usize = 4096;

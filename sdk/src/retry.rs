@@ -22,9 +22,11 @@ impl Retries {
     /// The pause before the next try; `None` when the failure is final or the deadline would pass.
     /// `random` spreads the clients of one restarted server.
     pub fn after(&mut self, fault: &Fault, now: Instant, random: u32) -> Option<Duration> {
-        if !is_worth_another_try(fault) {
-            return None;
-        }
+        if is_worth_another_try(fault) { self.pause(now, random) } else { None }
+    }
+
+    /// The pause before the next try of something that is worth it; `None` when the deadline would pass.
+    pub fn pause(&mut self, now: Instant, random: u32) -> Option<Duration> {
         let half = self.pause / 2;
         let jitter = half.mul_f64(f64::from(random) / f64::from(u32::MAX));
         self.pause = (self.pause * 2).min(BACKOFF_MAX);

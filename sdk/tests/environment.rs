@@ -9,12 +9,13 @@ use ringfs_proto::frame::{Header, flags};
 use ringfs_proto::ids::{CallId, LogIndex, SessionId};
 use ringfs_proto::limits::{FRAME_HEADER_BYTES, META_BYTES_MAX};
 use ringfs_proto::meta::data::{
-    ReadHint, ReadRangeV1, ReplicaInfoReplyV1, ReplicaInfoRequestV1, WriteOpenRequestV1,
+    ReadHint, ReadRangeV1, ReplicaInfoReplyV1, ReplicaInfoRequestV1, TransferReplicaRequestV1,
+    WriteOpenRequestV1,
 };
 use ringfs_proto::meta::namespace::{DoneV1, MkdirsRequestV1};
 use ringfs_proto::wire::Message;
 use ringfs_sdk::environment::{Channel, ChannelError, Clock, Environment};
-use ringfs_sdk::transport::{Fetch, Pipeline, RangeStream, SetupError, Transport, TransportError};
+use ringfs_sdk::transport::{Fetch, Pipeline, PipelineError, RangeStream, Transport, TransportError};
 use ringfs_sdk::{Client, Kind};
 
 /// Time that passes only while somebody waits.
@@ -100,8 +101,16 @@ impl Transport for Nowhere {
         &self,
         node: SocketAddr,
         _request: &WriteOpenRequestV1,
-    ) -> Result<Box<dyn Pipeline>, SetupError> {
-        Err(SetupError { failed_node: 0, source: Self::error(node) })
+    ) -> Result<Box<dyn Pipeline>, PipelineError> {
+        Err(PipelineError { failed_node: Some(0), source: Self::error(node) })
+    }
+
+    fn transfer_replica(
+        &self,
+        node: SocketAddr,
+        _request: &TransferReplicaRequestV1,
+    ) -> Result<(), TransportError> {
+        Err(Self::error(node))
     }
 }
 

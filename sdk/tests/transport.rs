@@ -163,9 +163,17 @@ impl Transport for Memory {
         &self,
         node: SocketAddr,
         _request: &WriteOpenRequestV1,
-    ) -> Result<Box<dyn Pipeline>, SetupError> {
+    ) -> Result<Box<dyn Pipeline>, PipelineError> {
         let source = TransportError::unreachable(node, io::Error::other("read only"));
-        Err(SetupError { failed_node: 0, source })
+        Err(PipelineError { failed_node: Some(0), source })
+    }
+
+    fn transfer_replica(
+        &self,
+        node: SocketAddr,
+        _request: &TransferReplicaRequestV1,
+    ) -> Result<(), TransportError> {
+        Err(TransportError::unreachable(node, io::Error::other("read only")))
     }
 }
 

@@ -98,9 +98,11 @@ fn a_failed_set_up_abandons_the_block_and_tries_others() {
 
 #[test]
 fn no_pipeline_at_all_is_an_error_of_its_cause() {
-    let (_namenode, datanodes, client) = cluster(1);
+    let (namenode, datanodes, _) = cluster(1);
+    let hasty =
+        Client::builder().deadline(Duration::from_millis(100)).connect(&namenode.uri()).expect("client");
     datanodes[0].state.refuses_writes.store(true, SeqCst);
-    let mut writer = client.create("/f").expect("create");
+    let mut writer = hasty.create("/f").expect("create");
     writer.append(b"x").expect("collected");
     let error = writer.close().expect_err("nobody takes it");
     assert_eq!(error.code(), Some(Code::VolumeFailed), "{error}");
@@ -120,7 +122,8 @@ fn no_room_is_enospc() {
 #[test]
 fn a_pipeline_that_breaks_after_data_flowed_is_a_typed_error() {
     let (namenode, datanodes, _) = cluster(1);
-    let client = Client::builder().packet_bytes(4096).connect(&namenode.uri()).expect("client");
+    let builder = Client::builder().packet_bytes(4096).deadline(Duration::from_millis(100));
+    let client = builder.connect(&namenode.uri()).expect("client");
     datanodes[0].state.packets_until_failure.store(3, SeqCst);
     let mut writer = client.create("/g").expect("create");
     let error = writer.append(&pattern(1 << 20)).and_then(|()| writer.hflush()).expect_err("broken");

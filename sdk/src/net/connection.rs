@@ -30,6 +30,8 @@ pub(crate) struct Caller {
     pub user: String,
     pub connect_timeout: Duration,
     pub io_timeout: Duration,
+    /// How long a pipeline may be silent before its nodes are asked whether they live.
+    pub pipeline_timeout: Duration,
     pub job_tag: u32,
 }
 
@@ -125,6 +127,17 @@ impl Connection {
         request: &O::Request,
         until: Instant,
     ) -> Result<O::Reply, Fault> {
+        self.ask::<O>(header, request, until)?;
+        self.answer::<O>(header, until)
+    }
+
+    /// Sends a request.
+    pub fn ask<O: Operation>(
+        &mut self,
+        header: Header,
+        request: &O::Request,
+        until: Instant,
+    ) -> Result<(), Fault> {
         let mut out = std::mem::take(&mut self.out);
         out.clear();
         let header = Header { op: O::OP, op_version: O::VERSION, ..header };
@@ -132,7 +145,12 @@ impl Connection {
         let sent = self.send(&mut [IoSlice::new(&out)], until);
         out.clear();
         self.out = out;
-        sent?;
+        sent
+    }
+
+    /// Waits for the answer to the request with this header; after `Silent` it may be waited for again.
+    pub fn answer<O: Operation>(&mut self, header: Header, until: Instant) -> Result<O::Reply, Fault> {
+        let header = Header { op: O::OP, ..header };
         let (reply, end) = self.receive_frame(until)?;
         let meta = self.inbox.filled().get(FRAME_HEADER_BYTES..end).unwrap_or_default();
         let result = decode_reply::<O>(&header, &reply, meta);

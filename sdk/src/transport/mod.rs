@@ -13,8 +13,8 @@ use std::fmt::Debug;
 use std::net::SocketAddr;
 
 use ringfs_proto::meta::data::{
-    ReadHint, ReadRangeV1, ReplicaInfoReplyV1, ReplicaInfoRequestV1, WriteAckV1, WriteOpenRequestV1,
-    WritePacketV1,
+    ReadHint, ReadRangeV1, ReplicaInfoReplyV1, ReplicaInfoRequestV1, TransferReplicaRequestV1, WriteAckV1,
+    WriteOpenRequestV1, WritePacketV1,
 };
 use ringfs_proto::{Code, WireError};
 
@@ -124,12 +124,22 @@ pub trait Transport: Send + Sync + Debug {
     /// Sets up a pipeline whose first node is `node`.
     ///
     /// # Errors
-    /// [`SetupError`], with the node that failed.
+    /// [`PipelineError`], with the node that failed.
     fn open_pipeline(
         &self,
         node: SocketAddr,
         request: &WriteOpenRequestV1,
-    ) -> Result<Box<dyn Pipeline>, SetupError>;
+    ) -> Result<Box<dyn Pipeline>, PipelineError>;
+
+    /// Lets `node` copy the first bytes of an open replica to nodes that join its pipeline; returns when they have them.
+    ///
+    /// # Errors
+    /// `PipelineFailed`: a target failed. Anything else: the source.
+    fn transfer_replica(
+        &self,
+        node: SocketAddr,
+        request: &TransferReplicaRequestV1,
+    ) -> Result<(), TransportError>;
 }
 
 /// A range that is read in order. Dropping it in the middle gives up the connection.
@@ -142,14 +152,23 @@ pub trait RangeStream: Send + Sync + Debug {
     fn read(&mut self, target: &mut [u8]) -> Result<usize, TransportError>;
 }
 
-/// A pipeline could not be set up.
+/// A pipeline could not be set up, or broke.
 #[derive(Debug, thiserror::Error)]
-#[error("set up pipeline, node {failed_node}: {source}")]
-pub struct SetupError {
-    /// Index of the node that failed, in the order of the request.
-    pub failed_node: usize,
+#[error("pipeline{}: {source}", NodeIndex(*.failed_node))]
+pub struct PipelineError {
+    /// Index of the node that failed, in the order of the request; `None` when all seem to be alive, and yet nothing
+    /// comes.
+    pub failed_node: Option<usize>,
     /// Why.
     pub source: TransportError,
+}
+
+struct NodeIndex(Option<usize>);
+
+impl std::fmt::Display for NodeIndex {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.map_or(Ok(()), |index| write!(f, ", node {index}"))
+    }
 }
 
 /// How long to wait for an acknowledgement.
@@ -162,16 +181,19 @@ pub enum AckWait {
 }
 
 /// An open pipeline.
+///
+/// After an error it is of no more use. A node that is silent for longer than the client's `pipeline_timeout` while an
+/// acknowledgement is due counts as failed, if the others are alive.
 pub trait Pipeline: Send + Sync + Debug {
     /// Sends a packet; returns when `checksums` and `data` may be reused.
     ///
     /// # Errors
     /// The pipeline is gone.
-    fn send(&mut self, packet: &WritePacketV1, checksums: &[u8], data: &[u8]) -> Result<(), TransportError>;
+    fn send(&mut self, packet: &WritePacketV1, checksums: &[u8], data: &[u8]) -> Result<(), PipelineError>;
 
     /// The next acknowledgement; `None` when none has come and none was waited for.
     ///
     /// # Errors
     /// The pipeline is gone.
-    fn next_ack(&mut self, wait: AckWait) -> Result<Option<WriteAckV1>, TransportError>;
+    fn next_ack(&mut self, wait: AckWait) -> Result<Option<WriteAckV1>, PipelineError>;
 }

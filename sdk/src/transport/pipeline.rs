@@ -1,21 +1,29 @@
 //! A pipeline over TCP: packets go out, acknowledgements come in whenever they are there.
+//!
+//! **Which node failed.** A node that breaks is named by the one before it: the set-up's answer and the acknowledgements say
+//! which. A node that is silent (stopped, hung, cut off without a reset) keeps the others waiting, and nobody says who
+//! it is. So after `pipeline_timeout` without a byte every node is asked whether it lives; the first that does not answer
+//! has failed. When all answer, the pipeline is slow rather than dead and is waited for up to `io_timeout`.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use ringfs_proto::frame::{self, Header};
 use ringfs_proto::ids::CallId;
 use ringfs_proto::limits::FRAME_HEADER_BYTES;
-use ringfs_proto::meta::data::{WriteAckV1, WriteOpenRequestV1, WritePacketV1};
+use ringfs_proto::meta::data::{
+    PipelineNodeV1, WriteAckV1, WriteOpenReplyV1, WriteOpenRequestV1, WritePacketV1,
+};
 use ringfs_proto::ops::{Op, Operation, WriteOpen, WritePacket};
 use ringfs_proto::wire::Message;
 use ringfs_proto::{Code, WireError};
 
-use super::{AckWait, Pipeline, SetupError, TransportError};
+use super::tcp::is_alive;
+use super::{AckWait, Pipeline, PipelineError, TransportError};
 use crate::error::Fault;
-use crate::limits::ACKS_WAITING_MAX;
+use crate::limits::{ACKS_WAITING_MAX, PROBE_TIMEOUT_MAX};
 use crate::net::connection::{Caller, Connection};
 use crate::net::pool::{Keep, Pool};
 
@@ -28,39 +36,102 @@ pub(crate) struct TcpPipeline {
     node: SocketAddr,
     call: CallId,
     acks: VecDeque<WriteAckV1>,
-    caller: Caller,
+    peers: Peers,
     is_finalized: bool,
 }
 
-impl TcpPipeline {
-    pub fn open(node: SocketAddr, request: &WriteOpenRequestV1, caller: &Caller) -> Result<Self, SetupError> {
-        let first_failed =
-            |fault| SetupError { failed_node: 0, source: TransportError::from_fault(node, fault) };
-        let mut checkout = Pool::current().checkout(node, caller).map_err(first_failed)?;
-        let mut call = checkout.connection.next_call();
-        let mut opened = set_up(&mut checkout.connection, call, request, caller);
-        if checkout.was_idle && matches!(&opened, Err(fault) if fault.is_connection()) {
-            // The peer had closed it without our knowing; a request that it never read has created nothing.
-            checkout.connection = Connection::open(node, caller).map_err(first_failed)?;
-            call = checkout.connection.next_call();
-            opened = set_up(&mut checkout.connection, call, request, caller);
+/// A fault of a pipeline, and the node that it is known to come from.
+#[derive(Debug)]
+struct Broken {
+    node: Option<usize>,
+    fault: Box<Fault>,
+}
+
+impl From<Fault> for Broken {
+    /// A fault of the connection is one of the node at its end.
+    fn from(fault: Fault) -> Self {
+        Self { node: Some(0), fault: Box::new(fault) }
+    }
+}
+
+impl Broken {
+    fn at(self, node: SocketAddr) -> PipelineError {
+        PipelineError { failed_node: self.node, source: TransportError::from_fault(node, *self.fault) }
+    }
+}
+
+/// The nodes of a pipeline, and how patiently they are waited for.
+#[derive(Debug)]
+struct Peers {
+    addresses: Vec<Option<SocketAddr>>,
+    caller: Caller,
+}
+
+impl Peers {
+    fn new(nodes: &[PipelineNodeV1], caller: &Caller) -> Self {
+        let address =
+            |node: &PipelineNodeV1| Some(SocketAddr::new(node.host.parse::<IpAddr>().ok()?, node.port));
+        Self { addresses: nodes.iter().map(address).collect(), caller: caller.clone() }
+    }
+
+    /// When to ask next whether the nodes live, if nothing comes.
+    fn deadline(&self, since: Instant) -> Instant {
+        let Caller { pipeline_timeout, io_timeout, .. } = self.caller;
+        let next = pipeline_timeout.max(since.elapsed() + pipeline_timeout / 2);
+        since + next.min(io_timeout)
+    }
+
+    /// Nothing has come since `since`: which node has failed? None, if all live and there is time left.
+    fn check(&self, since: Instant) -> Result<(), Broken> {
+        let timeout = PROBE_TIMEOUT_MAX.min(self.caller.pipeline_timeout);
+        let dead = self
+            .addresses
+            .iter()
+            .position(|node| node.is_none_or(|node| !is_alive(node, &self.caller, timeout)));
+        let silence = since.elapsed();
+        if dead.is_none() && silence < self.caller.io_timeout {
+            tracing::debug!(?silence, nodes = ?self.addresses, "a pipeline is slow: all its nodes live");
+            return Ok(());
         }
-        let reply = opened.map_err(first_failed)?;
+        Err(Broken { node: dead, fault: Box::new(Fault::Silent(silence.as_millis())) })
+    }
+}
+
+impl TcpPipeline {
+    pub fn open(
+        node: SocketAddr,
+        request: &WriteOpenRequestV1,
+        caller: &Caller,
+    ) -> Result<Self, PipelineError> {
+        Self::try_open(node, request, caller).map_err(|broken| broken.at(node))
+    }
+
+    fn try_open(node: SocketAddr, request: &WriteOpenRequestV1, caller: &Caller) -> Result<Self, Broken> {
+        let peers = Peers::new(&request.nodes, caller);
+        let mut checkout = Pool::current().checkout(node, caller)?;
+        let mut call = checkout.connection.next_call();
+        let mut opened = set_up(&mut checkout.connection, call, request, &peers);
+        if checkout.was_idle && matches!(&opened, Err(broken) if is_stale(&broken.fault)) {
+            // The peer had closed it without our knowing; a request that it never read has created nothing.
+            checkout.connection = Connection::open(node, caller)?;
+            call = checkout.connection.next_call();
+            opened = set_up(&mut checkout.connection, call, request, &peers);
+        }
+        let reply = opened?;
         if reply.code != 0 {
             let error = WireError::new(Code::from_u16(reply.code), reply.message);
             Pool::current().give_back(checkout.connection, caller, Keep::Briefly);
-            let source = TransportError::refused(node, error);
-            return Err(SetupError { failed_node: reply.failed_node as usize, source });
+            return Err(Broken { node: Some(reply.failed_node as usize), fault: Box::new(error.into()) });
         }
         let (connection, acks) = (Some(checkout.connection), VecDeque::new());
-        Ok(Self { connection, node, call, acks, caller: caller.clone(), is_finalized: false })
+        Ok(Self { connection, node, call, acks, peers, is_finalized: false })
     }
 
-    fn try_send(&mut self, packet: &WritePacketV1, checksums: &[u8], data: &[u8]) -> Result<(), Fault> {
+    fn try_send(&mut self, packet: &WritePacketV1, checksums: &[u8], data: &[u8]) -> Result<(), Broken> {
         let mut head = std::mem::take(&mut self.connection()?.out);
         head.clear();
         let header = Header {
-            job_tag: self.caller.job_tag,
+            job_tag: self.peers.caller.job_tag,
             op_version: WritePacket::VERSION,
             ..Header::request(Op::WritePacket, self.call)
         };
@@ -73,26 +144,34 @@ impl TcpPipeline {
         sent
     }
 
-    fn send_slices(&mut self, slices: [&[u8]; 3]) -> Result<(), Fault> {
+    fn send_slices(&mut self, slices: [&[u8]; 3]) -> Result<(), Broken> {
         let mut slices = slices.map(IoSlice::new);
         let mut left = &mut slices[..];
         IoSlice::advance_slices(&mut left, 0);
-        let mut since = Instant::now();
+        let mut since = None;
         while !left.is_empty() {
-            match self.connection()?.try_send(left)? {
-                Some(len) => {
-                    IoSlice::advance_slices(&mut left, len);
-                    since = Instant::now();
-                }
-                None => {
-                    // Acknowledgements are taken meanwhile: a node that cannot send them may not read on.
-                    let until = since + self.caller.io_timeout;
-                    self.connection()?.wait(true, true, since, until)?;
-                    self.take_acks()?;
-                }
+            if let Some(len) = self.connection()?.try_send(left)? {
+                IoSlice::advance_slices(&mut left, len);
+                since = None;
+                continue;
+            }
+            // Acknowledgements are taken meanwhile: a node that cannot send them may not read on.
+            let begin = *since.get_or_insert_with(Instant::now);
+            self.wait(true, begin)?;
+            if self.take_acks()? {
+                since = None;
             }
         }
         Ok(())
+    }
+
+    /// Waits until there is something to do; asks whether the nodes live when there is nothing for too long.
+    fn wait(&mut self, write: bool, since: Instant) -> Result<(), Broken> {
+        let until = self.peers.deadline(since);
+        match self.connection()?.wait(true, write, since, until) {
+            Err(Fault::Silent(_)) => self.peers.check(since),
+            waited => Ok(waited?),
+        }
     }
 
     /// Decodes what has arrived. Returns whether anything had.
@@ -113,12 +192,14 @@ impl TcpPipeline {
         Ok(has_received)
     }
 
-    fn wait_for_ack(&mut self) -> Result<(), Fault> {
-        let since = Instant::now();
+    fn wait_for_ack(&mut self) -> Result<(), Broken> {
+        let mut since = None;
         while self.acks.is_empty() {
-            if !self.take_acks()? {
-                let until = since + self.caller.io_timeout;
-                self.connection()?.wait(true, false, since, until)?;
+            if self.take_acks()? {
+                since = None;
+            } else {
+                let begin = *since.get_or_insert_with(Instant::now);
+                self.wait(false, begin)?;
             }
         }
         Ok(())
@@ -129,38 +210,38 @@ impl TcpPipeline {
     }
 
     /// A failure ends the pipeline. If the node has said why, that is the better answer.
-    fn failed(&mut self, fault: Fault) -> TransportError {
+    fn failed(&mut self, broken: Broken) -> PipelineError {
         while matches!(self.take_acks(), Ok(true)) {}
         self.connection = None;
         match self.acks.iter().find(|ack| ack.code != 0) {
-            Some(ack) => TransportError::refused(self.node, ack_error(ack)),
-            None => TransportError::from_fault(self.node, fault),
+            Some(ack) => refused(ack).at(self.node),
+            None => broken.at(self.node),
         }
     }
 }
 
 impl Pipeline for TcpPipeline {
-    fn send(&mut self, packet: &WritePacketV1, checksums: &[u8], data: &[u8]) -> Result<(), TransportError> {
-        self.try_send(packet, checksums, data).map_err(|fault| self.failed(fault))
+    fn send(&mut self, packet: &WritePacketV1, checksums: &[u8], data: &[u8]) -> Result<(), PipelineError> {
+        self.try_send(packet, checksums, data).map_err(|broken| self.failed(broken))
     }
 
-    fn next_ack(&mut self, wait: AckWait) -> Result<Option<WriteAckV1>, TransportError> {
+    fn next_ack(&mut self, wait: AckWait) -> Result<Option<WriteAckV1>, PipelineError> {
         if self.acks.is_empty() {
             let taken = match wait {
-                AckWait::No => self.take_acks().map(|_| ()),
+                AckWait::No => self.take_acks().map(|_| ()).map_err(Broken::from),
                 AckWait::Yes => self.wait_for_ack(),
             };
-            if let Err(fault) = taken
+            if let Err(broken) = taken
                 && self.acks.is_empty()
             {
-                return Err(self.failed(fault));
+                return Err(self.failed(broken));
             }
         }
         let ack = self.acks.pop_front();
         match ack {
             Some(ack) if ack.code != 0 => {
                 self.connection = None;
-                Err(TransportError::refused(self.node, ack_error(&ack)))
+                Err(refused(&ack).at(self.node))
             }
             ack => Ok(ack),
         }
@@ -172,19 +253,30 @@ impl Drop for TcpPipeline {
         if let Some(connection) = self.connection.take()
             && self.is_finalized
         {
-            Pool::current().give_back(connection, &self.caller, Keep::Briefly);
+            Pool::current().give_back(connection, &self.peers.caller, Keep::Briefly);
         }
     }
+}
+
+fn is_stale(fault: &Fault) -> bool {
+    fault.is_connection() && !matches!(fault, Fault::Silent(_))
 }
 
 fn set_up(
     connection: &mut Connection,
     call: CallId,
     request: &WriteOpenRequestV1,
-    caller: &Caller,
-) -> Result<<WriteOpen as Operation>::Reply, Fault> {
-    let header = Header { job_tag: caller.job_tag, ..Header::request(Op::WriteOpen, call) };
-    connection.call::<WriteOpen>(header, request, Instant::now() + caller.io_timeout)
+    peers: &Peers,
+) -> Result<WriteOpenReplyV1, Broken> {
+    let header = Header { job_tag: peers.caller.job_tag, ..Header::request(Op::WriteOpen, call) };
+    let since = Instant::now();
+    connection.ask::<WriteOpen>(header, request, since + peers.caller.io_timeout)?;
+    loop {
+        match connection.answer::<WriteOpen>(header, peers.deadline(since)) {
+            Err(Fault::Silent(_)) => peers.check(since)?,
+            answered => return Ok(answered?),
+        }
+    }
 }
 
 fn decode_ack(header: &Header, meta: &[u8], call: CallId) -> Result<WriteAckV1, Fault> {
@@ -197,7 +289,8 @@ fn decode_ack(header: &Header, meta: &[u8], call: CallId) -> Result<WriteAckV1, 
     }
 }
 
-fn ack_error(ack: &WriteAckV1) -> WireError {
+fn refused(ack: &WriteAckV1) -> Broken {
     let code = Code::from_u16(ack.code);
-    WireError::new(code, format!("node {} of the pipeline failed: {code}", ack.failed_node))
+    let error = WireError::new(code, format!("node {} of the pipeline failed: {code}", ack.failed_node));
+    Broken { node: Some(ack.failed_node as usize), fault: Box::new(error.into()) }
 }

@@ -1,24 +1,26 @@
 //! Block data over TCP: one lane per datanode of a batch, all of them in progress at once in the caller's thread.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringfs_proto::WireError;
 use ringfs_proto::checksum::CHECKSUM_BYTES;
 use ringfs_proto::frame::Header;
 use ringfs_proto::limits::{CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, READ_RANGES_MAX};
+use ringfs_proto::meta::admin::PingV1;
 use ringfs_proto::meta::data::{
-    ReadHint, ReadRangeV1, ReplicaInfoReplyV1, ReplicaInfoRequestV1, WriteOpenRequestV1,
+    ReadHint, ReadRangeV1, ReplicaInfoReplyV1, ReplicaInfoRequestV1, TransferReplicaRequestV1,
+    WriteOpenRequestV1,
 };
-use ringfs_proto::ops::{Op, ReplicaInfo};
+use ringfs_proto::ops::{Op, Ping, ReplicaInfo, TransferReplica};
 
 use super::lane::{Lane, Ranges, Step};
 use super::pipeline::TcpPipeline;
 use super::stream::TcpStream;
-use super::{Fetch, Pipeline, RangeStream, SetupError, Transport, TransportError};
+use super::{Fetch, Pipeline, PipelineError, RangeStream, Transport, TransportError};
 use crate::driver::wait::{self, Interest, Waiting};
 use crate::error::Fault;
-use crate::limits::{RANGE_BYTES_MAX, REQUESTS_AHEAD};
+use crate::limits::{RANGE_BYTES_MAX, REQUESTS_AHEAD, TRANSFER_BYTES_PER_SECOND_MIN};
 use crate::net::connection::{Caller, Connection};
 use crate::net::pool::{Keep, Pool};
 use crate::read::part::Target;
@@ -80,9 +82,38 @@ impl Transport for Tcp {
         &self,
         node: SocketAddr,
         request: &WriteOpenRequestV1,
-    ) -> Result<Box<dyn Pipeline>, SetupError> {
+    ) -> Result<Box<dyn Pipeline>, PipelineError> {
         TcpPipeline::open(node, request, &self.caller).map(|pipeline| Box::new(pipeline) as Box<dyn Pipeline>)
     }
+
+    fn transfer_replica(
+        &self,
+        node: SocketAddr,
+        request: &TransferReplicaRequestV1,
+    ) -> Result<(), TransportError> {
+        // It is answered when all is copied.
+        let copying = Duration::from_secs(request.block.length / TRANSFER_BYTES_PER_SECOND_MIN);
+        let called = with_connection(node, &self.caller, |connection| {
+            let header = Header::request(Op::TransferReplica, connection.next_call());
+            let until = Instant::now() + self.caller.io_timeout + copying;
+            connection.call::<TransferReplica>(header, request, until)
+        });
+        called.map(|_done| ()).map_err(|fault| TransportError::from_fault(node, fault))
+    }
+}
+
+/// Whether a server answers within `timeout`.
+pub(super) fn is_alive(node: SocketAddr, caller: &Caller, timeout: Duration) -> bool {
+    let patience = Caller {
+        connect_timeout: caller.connect_timeout.min(timeout),
+        io_timeout: caller.io_timeout.min(timeout),
+        ..caller.clone()
+    };
+    let called = with_connection(node, &patience, |connection| {
+        let header = Header::request(Op::Ping, connection.next_call());
+        connection.call::<Ping>(header, &PingV1 { echo: 0 }, Instant::now() + patience.io_timeout)
+    });
+    !matches!(called, Err(fault) if fault.is_connection())
 }
 
 /// Makes one call on a pooled connection; on another one if the first had been idle and turns out to be dead.
@@ -101,7 +132,9 @@ fn with_connection<T>(
             pool.give_back(checkout.connection, caller, Keep::Briefly);
         }
         tries += 1;
-        if !(is_broken && checkout.was_idle && tries < STALE_TRIES_MAX) {
+        // Silence says nothing about the connection: another one would be silent too.
+        let is_stale = is_broken && checkout.was_idle && !matches!(&result, Err(Fault::Silent(_)));
+        if !(is_stale && tries < STALE_TRIES_MAX) {
             return result;
         }
     }

@@ -1,6 +1,13 @@
 //! Writing files: packets into a window over a pipeline, block after block.
+//!
+//! A pipeline that fails is replaced while the write goes on: [`recovery`] decides how, [`repair`] carries it out. Packets
+//! are kept in the [`window`] until every node has them, so that they can be sent again.
 
 mod block;
+mod checksums;
+mod policy;
+mod recovery;
+mod repair;
 mod window;
 
 use std::io;
@@ -14,15 +21,22 @@ use ringfs_proto::ops::Complete;
 
 use crate::client::{CreateOptions, Shared};
 use crate::driver::process::generation;
-use crate::error::{Error, Fault, Result};
+use crate::error::{Error, Fault, Kind, Result};
 use crate::{BlockRef, FileStatus};
-use block::OpenBlock;
+use block::{Goal, OpenBlock};
+pub use policy::ReplacePolicy;
+use repair::Failures;
+use window::Window;
 
 /// A file that is open for writing. Made by [`crate::Client::create`].
 ///
 /// Writes are collected in packets, and packets are sent ahead of their acknowledgements up to a window of bytes. What a
 /// write returned without error is safe only after [`Self::hflush`] (in a completed write on every datanode of the
 /// pipeline, visible to readers), [`Self::hsync`] (on stable storage of them) or [`Self::close`].
+///
+/// A datanode that fails meanwhile is dropped, and perhaps replaced ([`ReplacePolicy`]): the call in progress takes longer
+/// and then does what it promises. When no datanode of the pipeline is left, calls fail with `PipelineFailed`; what was
+/// flushed before is safe.
 ///
 /// [`Self::close`] commits the file. Dropping a writer without it leaves the file open, with what was flushed, and drops
 /// what was not. After an error other than `TimedOut` from `close` the writer is of no more use.
@@ -34,6 +48,7 @@ pub struct Writer {
     block_size: u64,
     hint: WriteHint,
     announced_length: Option<u64>,
+    replication: u16,
     generation: u64,
     state: State,
     /// The last block that is finished.
@@ -41,10 +56,13 @@ pub struct Writer {
     acked: Vec<AckedReplicaV1>,
     excluded: Vec<DatanodeId>,
     block: Option<OpenBlock>,
+    /// Packets of the open block.
+    window: Window,
+    /// Whether readers may rely on bytes of the open block.
+    is_flushed: bool,
+    failures: Failures,
     /// Data of the packet that is being collected.
     packet: Vec<u8>,
-    /// Checksums of the packet that is being sent; kept for its memory.
-    checksums: Vec<u8>,
     /// Bytes of the file in finished blocks.
     finished_bytes: u64,
 }
@@ -58,9 +76,11 @@ enum State {
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, path: &str, status: &FileStatus, options: &CreateOptions) -> Self {
+        let window = Window::new(shared.options.write_window_bytes);
         Self {
             shared,
             path: path.to_owned(),
+            replication: status.replication,
             inode: status.inode,
             block_size: status.block_size.max(1),
             hint: if options.reuse { WriteHint::Reuse } else { WriteHint::Normal },
@@ -71,8 +91,10 @@ impl Writer {
             acked: Vec::new(),
             excluded: Vec::new(),
             block: None,
+            window,
+            is_flushed: false,
+            failures: Failures::default(),
             packet: Vec::new(),
-            checksums: Vec::new(),
             finished_bytes: 0,
         }
     }
@@ -84,15 +106,14 @@ impl Writer {
 
     /// Bytes that were written so far.
     pub fn position(&self) -> u64 {
-        let in_block = self.block.as_ref().map_or(0, |block| block.length);
-        self.finished_bytes + in_block + self.packet.len() as u64
+        self.finished_bytes + self.window.length() + self.packet.len() as u64
     }
 
     /// Takes all of `data`. It may wait for acknowledgements when the window is full.
     ///
     /// # Errors
-    /// `NoRoom`, `PipelineFailed` (after data had flowed), `LeaseLost`, `Unreachable` (no pipeline could be set up),
-    /// `BadHandle`.
+    /// `NoRoom`, `PipelineFailed` (after data had flowed, no datanode of the pipeline is left), `LeaseLost`,
+    /// `Unreachable` (no pipeline could be set up), `BadHandle`.
     pub fn append(&mut self, data: &[u8]) -> Result<()> {
         self.check("write to")?;
         let appended = self.append_packets(data);
@@ -156,18 +177,12 @@ impl Writer {
         let mut data = data;
         while !data.is_empty() {
             let packet_max = self.packet_bytes_max();
-            if self.packet.is_empty() && data.len() >= packet_max {
-                // Straight from the caller's memory.
-                let (now, later) = data.split_at(packet_max);
-                self.send(now, 0)?;
-                data = later;
-                continue;
-            }
             let (now, later) = data.split_at(data.len().min(packet_max - self.packet.len()));
+            // A copy, while its bytes come into the cache anyway: they are needed again until they are acknowledged.
             self.packet.extend_from_slice(now);
             data = later;
             if self.packet.len() == packet_max {
-                self.send_collected(0)?;
+                self.send(0)?;
             }
         }
         Ok(())
@@ -175,7 +190,7 @@ impl Writer {
 
     /// Bytes of the packet that is collected now: up to the end of the block, and so that the next one begins with a chunk.
     fn packet_bytes_max(&self) -> usize {
-        let length = self.block.as_ref().map_or(0, |block| block.length);
+        let length = self.window.length();
         let into_chunk = (length % u64::from(CHUNK_BYTES_NATIVE)) as usize;
         let packet =
             self.shared.options.packet_bytes / CHUNK_BYTES_NATIVE as usize * CHUNK_BYTES_NATIVE as usize;
@@ -183,55 +198,61 @@ impl Writer {
         (packet - into_chunk).min(room)
     }
 
-    fn send_collected(&mut self, flags: u8) -> Result<()> {
-        let packet = std::mem::take(&mut self.packet);
-        let sent = self.send(&packet, flags);
-        self.packet = packet;
-        self.packet.clear();
-        sent
-    }
-
-    /// Sends a packet; the one that fills its block finishes it.
-    fn send(&mut self, data: &[u8], flags: u8) -> Result<()> {
+    /// Sends the packet that was collected; the one that fills its block finishes it.
+    fn send(&mut self, flags: u8) -> Result<()> {
         let mut block = match self.block.take() {
             Some(block) => block,
             None => self.open_block()?,
         };
-        let is_last = block.length + data.len() as u64 >= self.block_size;
+        self.drive(&mut block, Goal::Room(self.packet.len()))?;
+        let is_last = self.window.length() + self.packet.len() as u64 >= self.block_size;
         let flags = flags | if is_last { packet_flags::LAST } else { 0 };
-        block.send(data, flags, &mut self.checksums, &self.path)?;
+        self.window.push(&mut self.packet, flags);
         if flags & packet_flags::LAST != 0 {
-            return self.finish(block);
+            self.drive(&mut block, Goal::Finalized)?;
+            return self.finish(&block);
         }
+        self.drive(&mut block, Goal::Sent)?;
         self.block = Some(block);
         Ok(())
     }
 
-    fn finish(&mut self, mut block: OpenBlock) -> Result<()> {
-        let finished = block.finish(&self.path)?;
-        self.finished_bytes += finished.length;
-        self.previous = Some(finished);
+    /// The block is finalized on every node of its pipeline.
+    fn finish(&mut self, block: &OpenBlock) -> Result<()> {
+        let (acked, length) = (self.window.acked_length(), self.window.length());
+        if acked != length {
+            let text = format!("a finalized block of {acked} bytes, {length} were sent");
+            return Err(
+                Error::new("write to", &self.path, Fault::Protocol(text)).with_kind(Kind::PipelineFailed)
+            );
+        }
+        self.finished_bytes += length;
+        self.previous = Some(BlockRef { length, ..block.block });
         self.acked = block.replicas();
+        self.window.begin_block();
+        self.is_flushed = false;
         Ok(())
     }
 
     fn flush_packets(&mut self, flags: u8) -> Result<()> {
-        let needs_sync = flags != 0 && self.block.as_ref().is_some_and(|block| !block.is_synced());
+        let needs_sync = flags != 0 && self.block.is_some() && !self.window.is_synced();
         if !self.packet.is_empty() || needs_sync {
-            self.send_collected(flags)?;
+            self.send(flags)?;
         }
-        match &mut self.block {
-            Some(block) => block.wait_acked(flags & packet_flags::SYNC != 0, &self.path),
-            // Every block is finalized, which is more.
-            None => Ok(()),
-        }
+        // Without a block every one of them is finalized, which is more.
+        let Some(mut block) = self.block.take() else { return Ok(()) };
+        let goal = if flags & packet_flags::SYNC != 0 { Goal::Synced } else { Goal::Acked };
+        self.drive(&mut block, goal)?;
+        self.is_flushed = true;
+        self.block = Some(block);
+        Ok(())
     }
 
     fn finish_last_block(&mut self) -> Result<()> {
         if self.packet.is_empty() && self.block.is_none() {
             return Ok(());
         }
-        self.send_collected(packet_flags::LAST)
+        self.send(packet_flags::LAST)
     }
 }
 

@@ -9,12 +9,14 @@ use ringfs_proto::Code;
 use ringfs_proto::checksum::{ChecksumType, chunk_count, compute_chunks, verify_chunks};
 use ringfs_proto::frame::{self, Header};
 use ringfs_proto::ids::{BlockId, DatanodeId, Stamp, StorageId};
+use ringfs_proto::meta::admin::PingV1;
 use ringfs_proto::meta::data::*;
 use ringfs_proto::meta::membership::ReplicaState;
 use ringfs_proto::meta::namespace::NodeV1;
 use ringfs_proto::ops::Op;
 use ringfs_proto::wire::Message;
 
+use super::chain::Moment;
 use super::{Connection, Server, lock, wait_until};
 
 const CHUNK: u32 = 4096;
@@ -40,6 +42,18 @@ pub struct State {
     pub reads: AtomicUsize,
     pub received_bytes: AtomicU64,
     pub packets: Mutex<Vec<(u64, u64, u32, u8)>>,
+    /// The other datanodes, for pipelines of several.
+    pub peers: Mutex<Vec<(DatanodeId, Arc<State>)>>,
+    /// Stamp of each replica, and whether it is finalized.
+    pub replicas: Mutex<HashMap<BlockId, (Stamp, bool)>>,
+    /// When it dies: at the how manieth such moment.
+    pub dies_at: Mutex<Option<(Moment, usize)>>,
+    /// Accepts connections and closes them.
+    pub is_dead: AtomicBool,
+    /// Accepts connections and never says anything, as a stopped process.
+    pub is_silent: AtomicBool,
+    /// Copies of open replicas that it made.
+    pub transfers: AtomicUsize,
     acks_held: Mutex<bool>,
     acks_released: Condvar,
 }
@@ -77,8 +91,15 @@ impl FakeDatanode {
 
 fn serve(state: &State, mut connection: Connection) -> io::Result<()> {
     loop {
+        state.live()?;
         let (header, meta, _) = connection.next()?;
+        state.live()?;
         match header.op {
+            Op::WriteOpen if !lock(&state.peers).is_empty() => {
+                super::chain::write(state, &mut connection, &header, &meta)?;
+            }
+            Op::TransferReplica => super::chain::transfer(state, &mut connection, &header, &meta)?,
+            Op::Ping => connection.reply(&header, &PingV1 { echo: 0 }, &[])?,
             Op::ReadRanges => read_ranges(state, &mut connection, &header, &meta)?,
             Op::WriteOpen => write(state, &mut connection, &header, &meta)?,
             Op::ReplicaInfo => info(state, &mut connection, &header, &meta)?,
@@ -197,7 +218,7 @@ fn send_range(
 
 fn write(state: &State, connection: &mut Connection, header: &Header, meta: &[u8]) -> io::Result<()> {
     let request = WriteOpenRequestV1::decode(meta).map_err(io::Error::other)?;
-    if state.refuses_writes.load(SeqCst) {
+    if state.refuses_writes.load(SeqCst) || request.stage != WriteStage::Create {
         let reply =
             WriteOpenReplyV1 { code: Code::VolumeFailed as u16, failed_node: 0, message: "broken".into() };
         return connection.reply(header, &reply, &[]);
@@ -251,6 +272,12 @@ fn write(state: &State, connection: &mut Connection, header: &Header, meta: &[u8
 }
 
 impl State {
+    /// Fails when it is dead; waits while it is silent.
+    pub fn live(&self) -> io::Result<()> {
+        wait_until("it speaks again", || !self.is_silent.load(SeqCst) || self.is_dead.load(SeqCst));
+        if self.is_dead.load(SeqCst) { Err(io::Error::other("dead")) } else { Ok(()) }
+    }
+
     /// Waits until acknowledgements are released; false when another packet has come before: its acknowledgement will
     /// cover this one too.
     fn may_ack(&self, connection: &Connection) -> io::Result<bool> {
@@ -273,7 +300,7 @@ fn connection_has_more(connection: &Connection) -> io::Result<bool> {
     Ok(peeked.is_ok())
 }
 
-fn check_packet(packet: &WritePacketV1, payload: &[u8]) {
+pub fn check_packet(packet: &WritePacketV1, payload: &[u8]) {
     let (checksums, data) = payload.split_at(packet.checksums_len as usize);
     assert_eq!(data.len(), packet.data_len as usize);
     let into = (packet.offset % u64::from(CHUNK)) as usize;

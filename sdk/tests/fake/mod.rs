@@ -2,6 +2,7 @@
 
 #![allow(dead_code)] // Each test binary uses a part.
 
+pub mod chain;
 pub mod datanode;
 pub mod namenode;
 
@@ -59,9 +60,11 @@ impl Server {
                 lock(&kept).push(stream.try_clone().expect("clone"));
                 let serve = serve.clone();
                 std::thread::spawn(move || {
+                    let kept = stream.try_clone().expect("clone");
                     let mut connection = Connection { stream, session: SessionId::default() };
                     // The end of a connection is the client's business.
                     let _ended = connection.greet().and_then(|()| serve(connection));
+                    let _closed_already = kept.shutdown(std::net::Shutdown::Both);
                 });
             }
         });

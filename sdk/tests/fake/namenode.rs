@@ -25,6 +25,8 @@ pub struct State {
     pub nodes: Vec<NodeV1>,
     /// Blocks go to one node each, in turn, instead of to all.
     pub spreads: bool,
+    /// Nodes of a new block, at most.
+    pub pipeline_nodes: Option<usize>,
     next_block: u64,
     next_inode: u64,
     /// Calls that are answered with a code, in order.
@@ -36,6 +38,12 @@ pub struct State {
     pub calls: Vec<(Op, CallId, u8)>,
     pub abandoned: Vec<BlockId>,
     pub excluded: Vec<DatanodeId>,
+    /// The last stamp that was given out.
+    stamp: u64,
+    /// Cuts the connection in place of the answer to the next call of this operation.
+    pub cuts_at: Option<Op>,
+    /// Refuses the calls of an operation with a code.
+    pub refuses: Option<(Op, Code)>,
 }
 
 #[derive(Debug)]
@@ -46,7 +54,7 @@ pub struct FakeNamenode {
 
 impl FakeNamenode {
     pub fn start(nodes: Vec<NodeV1>) -> Self {
-        let state = State { nodes, next_block: 1, next_inode: 2, ..State::default() };
+        let state = State { nodes, next_block: 1, next_inode: 2, stamp: 1, ..State::default() };
         let state = Arc::new(Mutex::new(state));
         let served = state.clone();
         let server = Server::start(move |connection| serve(&served, connection));
@@ -68,6 +76,11 @@ fn serve(state: &Mutex<State>, mut connection: Connection) -> io::Result<()> {
         let (header, meta, _) = connection.next()?;
         let mut state = lock(state);
         state.calls.push((header.op, header.call, header.flags));
+        if let Some((_, code)) = state.refuses.filter(|(op, _)| *op == header.op) {
+            drop(state);
+            connection.refuse(&header, code)?;
+            continue;
+        }
         if !state.refusals.is_empty() {
             let code = state.refusals.remove(0);
             drop(state);
@@ -81,7 +94,10 @@ fn serve(state: &Mutex<State>, mut connection: Connection) -> io::Result<()> {
         if let Ok(answer) = &answer {
             state.answered.insert((connection.session, header.call), answer.clone());
         }
-        let cuts = std::mem::take(&mut state.cuts_next);
+        let cuts = std::mem::take(&mut state.cuts_next) || state.cuts_at == Some(header.op);
+        if cuts {
+            state.cuts_at = None;
+        }
         drop(state);
         if cuts {
             return connection.stream.shutdown(std::net::Shutdown::Both);
@@ -129,8 +145,57 @@ impl State {
                 let request = decode::<DeleteRequestV1>(meta)?;
                 Ok(DeleteReplyV1 { deleted: self.files.remove(&request.path).is_some() }.encode())
             }
+            Op::UpdateBlockForPipeline => {
+                let request = decode::<UpdateBlockForPipelineRequestV1>(meta)?;
+                let present = self.open_block(request.inode, request.block.block)?.0;
+                let block = BlockRefV1 { stamp: present.stamp, ..request.block };
+                self.stamp += 1;
+                let stamp = Stamp(self.stamp);
+                Ok(UpdateBlockForPipelineReplyV1 { block, stamp, capability: [0; 64] }.encode())
+            }
+            Op::UpdatePipeline => self.update_pipeline(&decode(meta)?),
+            Op::AddDatanodes => self.add_datanodes(&decode(meta)?),
             _ => Err(Code::Unsupported),
         }
+    }
+
+    /// The open last block of a file.
+    fn open_block(&mut self, inode: InodeId, block: BlockId) -> Result<&mut (BlockRefV1, Vec<NodeV1>), Code> {
+        let file = self.file(inode)?;
+        file.blocks.last_mut().filter(|(known, _)| known.block == block).ok_or(Code::InvalidArgument)
+    }
+
+    fn update_pipeline(&mut self, request: &UpdatePipelineRequestV1) -> Result<Vec<u8>, Code> {
+        let (newest, all) = (Stamp(self.stamp), self.nodes.clone());
+        let (block, nodes) = self.open_block(request.inode, request.old.block)?;
+        if request.old.stamp != block.stamp || request.stamp != newest || request.nodes.is_empty() {
+            return Err(Code::InvalidArgument);
+        }
+        block.stamp = request.stamp;
+        let known = |replica: &AckedReplicaV1| {
+            all.iter().find(|node| node.datanode == replica.datanode).cloned().ok_or(Code::InvalidArgument)
+        };
+        *nodes = request.nodes.iter().map(known).collect::<Result<_, _>>()?;
+        Ok(DoneV1 { index: LogIndex(1) }.encode())
+    }
+
+    fn add_datanodes(&mut self, request: &AddDatanodesRequestV1) -> Result<Vec<u8>, Code> {
+        self.open_block(request.inode, request.block)?;
+        let is_new = |node: &&NodeV1| {
+            !request.excluded.contains(&node.datanode)
+                && !request.existing.iter().any(|replica| replica.datanode == node.datanode)
+        };
+        let nodes: Vec<_> =
+            self.nodes.iter().filter(is_new).take(usize::from(request.count)).cloned().collect();
+        if nodes.is_empty() {
+            return Err(Code::NoRoom);
+        }
+        Ok(AddDatanodesReplyV1 { nodes, capability: [0; 64] }.encode())
+    }
+
+    /// The blocks of a file, with the stamp and pipeline that each has now.
+    pub fn blocks(&self, path: &str) -> Vec<(BlockRefV1, Vec<NodeV1>)> {
+        self.files.get(path).map(|file| file.blocks.clone()).unwrap_or_default()
     }
 
     fn file(&mut self, inode: InodeId) -> Result<&mut File, Code> {
@@ -179,6 +244,9 @@ impl State {
             self.nodes.iter().filter(|node| !request.excluded.contains(&node.datanode)).cloned().collect();
         if nodes.is_empty() {
             return Err(Code::NoRoom);
+        }
+        if let Some(count) = self.pipeline_nodes {
+            nodes.truncate(count);
         }
         let block = BlockRefV1 { block: BlockId(self.next_block), stamp: Stamp(1), length: 0 };
         if self.spreads {
