@@ -1,0 +1,130 @@
+//! After quiet: everything that was acknowledged is there, every file has its replicas, nothing is left over.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringfs_proto::ids::SessionId;
+use ringfs_sdk::{Client, FileKind, Kind};
+
+use crate::coroutine;
+use crate::executor::HostId;
+use crate::model::{Model, root_of};
+use crate::tree::Node;
+use crate::workload::Shared;
+use crate::world::{SECOND, World};
+
+/// Where the checks are made from.
+const HOST: HostId = HostId(200);
+/// How long things may take until they are as they should be.
+const PATIENCE_S: u64 = 120;
+/// Times that a file is asked for before it counts as lost.
+const TRIES_MAX: u32 = 20;
+
+/// Waits for quiet and looks at everything.
+pub fn check(world: &mut World) {
+    world.run_for(2 * SECOND);
+    settle(world);
+    let (shared, client) = (world.shared.clone(), world.connect(HOST, SessionId([255; 16])));
+    let executor = world.executor.clone();
+    let done = Rc::new(Cell::new(false));
+    let reading = done.clone();
+    let pause = move || coroutine::wait(executor.sleep(Duration::from_millis(500)));
+    let body = move || {
+        read_everything(&client, &shared, &pause);
+        reading.set(true);
+    };
+    world.executor.spawn(HOST, coroutine::run(body));
+    world.run_until(|_| done.get());
+}
+
+fn settle(world: &mut World) {
+    for _ in 0..PATIENCE_S {
+        let is_settled = world.namenode.as_ref().is_some_and(|namenode| namenode.look(is_settled));
+        if is_settled {
+            return;
+        }
+        world.run_for(SECOND);
+    }
+    let what = world.namenode.as_ref().map(|namenode| namenode.look(|core| format!("{:?}", core.metrics())));
+    world.shared.model.borrow_mut().violated(format!("things do not settle: {what:?}"));
+}
+
+fn is_settled(core: &ringfs_namenode::core::Core) -> bool {
+    let gauges = &core.metrics().gauges;
+    gauges.safe_mode.get() == 0 && gauges.blocks_missing.get() == 0
+}
+
+fn read_everything(client: &Client, shared: &Shared, pause: &dyn Fn()) {
+    let workers = shared.in_flight.borrow().len();
+    for worker in 0..workers {
+        check_tree(client, &shared.model, worker);
+        let files: Vec<(String, u64)> = {
+            let model = shared.model.borrow();
+            let Some(tree) = model.trees(worker).first() else { continue };
+            tree.iter()
+                .filter_map(|(path, node)| match node {
+                    Node::File(number) => Some((path.clone(), *number)),
+                    Node::Directory => None,
+                })
+                .collect()
+        };
+        if shared.model.borrow().trees(worker).len() == 1 {
+            files.iter().for_each(|(path, number)| check_file(client, shared, path, *number, pause));
+        }
+    }
+}
+
+fn check_tree(client: &Client, model: &RefCell<Model>, worker: usize) {
+    let mut directories = vec![root_of(worker)];
+    while let Some(directory) = directories.pop() {
+        let listed = client.list(&directory).and_then(|listing| listing.collect::<Result<Vec<_>, _>>());
+        let mut model = model.borrow_mut();
+        match listed {
+            Ok(entries) => {
+                let kinds: Vec<(String, bool)> = entries
+                    .iter()
+                    .map(|entry| (entry.name.clone(), entry.kind == FileKind::Directory))
+                    .collect();
+                let inside = kinds.iter().filter(|(_, is_directory)| *is_directory);
+                directories.extend(inside.map(|(name, _)| format!("{directory}/{name}")));
+                model.listed(worker, &directory, Some(&kinds));
+            }
+            Err(error) if error.kind() == Kind::NotFound => model.listed(worker, &directory, None),
+            Err(error) => model.violated(format!("list {directory} in quiet: {error}")),
+        }
+    }
+}
+
+fn check_file(client: &Client, shared: &Shared, path: &str, number: u64, pause: &dyn Fn()) {
+    let mut failure = String::new();
+    for _ in 0..TRIES_MAX {
+        let known = shared.model.borrow().file(number);
+        let read = client.open(path).and_then(|reader| {
+            let mut bytes = vec![0; reader.len() as usize];
+            let read = reader.read_at(0, &mut bytes)?;
+            bytes.truncate(read);
+            Ok((reader.len(), reader.status().is_open, bytes))
+        });
+        match read {
+            Ok((len, is_open, bytes)) => {
+                let mut model = shared.model.borrow_mut();
+                model.seen_length(number, &known, len, is_open);
+                model.seen_bytes(number, 0, &bytes);
+                if bytes.len() as u64 != len {
+                    model.violated(format!("{path}: {} of {len} bytes", bytes.len()));
+                }
+                return;
+            }
+            Err(error) => failure = error.to_string(),
+        }
+        pause();
+    }
+    let known = shared.model.borrow().file(number);
+    if known.closed.unwrap_or(0).max(known.flushed).max(known.synced) > 0 || known.closed.is_some() {
+        shared
+            .model
+            .borrow_mut()
+            .violated(format!("{path}, file {number}, cannot be read in quiet: {failure}; {known:?}"));
+    }
+}

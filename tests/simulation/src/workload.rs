@@ -1,0 +1,418 @@
+//! What workers do: one call after the other on their own directory, reads of everybody's files. Every answer is told to
+//! the model.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringfs_sdk::{Client, CreateOptions, Error, Kind, Writer};
+
+use crate::coroutine::wait;
+use crate::executor::{Executor, HostId};
+use crate::model::{File, Model, bytes_of, root_of};
+use crate::random::Random;
+use crate::tree::{Change, Node};
+
+/// Files that a worker has open for writing.
+const WRITERS_MAX: usize = 2;
+/// Names of files and directories: few, so that they meet again.
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+/// Bytes of one write, at most.
+const WRITE_BYTES_MAX: u64 = 9000;
+
+/// What all workers of a simulation share.
+pub struct Shared {
+    /// The facts.
+    pub model: RefCell<Model>,
+    /// What is counted.
+    pub counts: Counts,
+    /// Changes that are being made, by worker.
+    pub in_flight: RefCell<Vec<Option<Change>>>,
+}
+
+/// What is counted.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Operations that were acknowledged.
+    pub acknowledged: Cell<u64>,
+    /// Operations that failed for want of servers.
+    pub failed: Cell<u64>,
+    /// Bytes that were read and compared.
+    pub read_bytes: Cell<u64>,
+}
+
+/// A worker.
+pub struct Worker {
+    /// Which one.
+    pub index: usize,
+    /// Its host.
+    pub host: HostId,
+    /// Its client.
+    pub client: Client,
+    /// What it shares with the others.
+    pub shared: Rc<Shared>,
+    /// Its time.
+    pub executor: Executor,
+    /// Its decisions.
+    pub random: Random,
+    /// Operations that it has still to make.
+    pub left: Rc<Cell<u32>>,
+}
+
+/// A path, the files that may be there with what is known of them, and whether one of them is for certain.
+type Found = (String, Vec<(u64, File)>, bool);
+
+struct OpenWriter {
+    writer: Writer,
+    number: u64,
+}
+
+impl Worker {
+    /// Works until nothing is left to do. To be run as a coroutine.
+    pub fn run(mut self) {
+        self.settle();
+        let mut writers = Vec::new();
+        while self.left.get() > 0 {
+            self.left.set(self.left.get() - 1);
+            self.pause();
+            self.operate(&mut writers);
+        }
+        while let Some(open) = writers.pop() {
+            self.close(open);
+        }
+    }
+
+    fn pause(&mut self) {
+        let pause =
+            if self.random.chance(200) { self.random.range(100..2000) } else { self.random.below(30) };
+        wait(self.executor.sleep(Duration::from_millis(pause)));
+    }
+
+    fn note(&self, what: impl FnOnce() -> String) {
+        self.executor.note(|| format!("w{} {}", self.index, what()));
+    }
+
+    fn operate(&mut self, writers: &mut Vec<OpenWriter>) {
+        match self.random.below(100) {
+            0..6 => {
+                let path = self.some_path();
+                self.change(&Change::Mkdirs(path));
+            }
+            6..22 if writers.len() < WRITERS_MAX => writers.extend(self.create()),
+            22..60 if !writers.is_empty() => self.write(writers),
+            60..66 => {
+                let (source, target) = (self.some_path(), self.some_path());
+                self.change(&Change::Rename(source, target));
+            }
+            66..70 => {
+                let path = self.some_path();
+                self.change(&Change::Delete(path));
+            }
+            70..76 => self.list(&root_of(self.index)),
+            76..82 => self.stat(),
+            _ => self.read(),
+        }
+    }
+
+    /// A path in the directory of this worker, one or two names deep.
+    fn some_path(&mut self) -> String {
+        let (first, second) = (*self.random.pick(&NAMES), *self.random.pick(&NAMES));
+        let root = root_of(self.index);
+        if self.random.chance(600) { format!("{root}/{first}") } else { format!("{root}/{first}/{second}") }
+    }
+
+    /// Makes a change that gives nothing back.
+    fn change(&mut self, change: &Change) {
+        let client = self.client.clone();
+        let _done = self.make(change, |change| match change {
+            Change::Mkdirs(path) => client.mkdirs(path),
+            Change::Rename(source, target) => client.rename(source, target, false),
+            Change::Delete(path) => client.delete(path, true).map(|_| ()),
+            Change::Create { .. } => Ok(()),
+        });
+    }
+
+    fn make<T>(&mut self, change: &Change, call: impl FnOnce(&Change) -> Result<T, Error>) -> Option<T> {
+        self.shared.model.borrow_mut().begin(change);
+        self.shared.in_flight.borrow_mut()[self.index] = Some(change.clone());
+        let result = call(change);
+        self.shared.in_flight.borrow_mut()[self.index] = None;
+        self.note(|| format!("{change:?}: {}", describe(&result)));
+        let mut model = self.shared.model.borrow_mut();
+        match &result {
+            Ok(_) => model.answered(self.index, change, true),
+            Err(error) if is_refusal(error) => model.answered(self.index, change, false),
+            Err(_) => model.unanswered(self.index, change),
+        }
+        drop(model);
+        self.count(&result);
+        if matches!(&result, Err(error) if !is_refusal(error)) {
+            self.settle();
+        }
+        result.ok()
+    }
+
+    fn count<T>(&self, result: &Result<T, Error>) {
+        let counts = &self.shared.counts;
+        let count = if matches!(result, Err(error) if !is_refusal(error)) {
+            &counts.failed
+        } else {
+            &counts.acknowledged
+        };
+        count.set(count.get() + 1);
+    }
+
+    /// Finds out what became of calls that were not answered: a later change of the session is behind them all.
+    fn settle(&mut self) {
+        let root = root_of(self.index);
+        while let Err(error) = self.client.mkdirs(&root) {
+            self.note(|| format!("settle: {error}"));
+            self.pause();
+        }
+        self.list_all();
+        loop {
+            let doubtful = {
+                let model = self.shared.model.borrow();
+                let [first, second, ..] = model.trees(self.index) else { return };
+                let differs = |path: &&String| first.get(*path) != second.get(*path);
+                first.keys().chain(second.keys()).find(differs).cloned()
+            };
+            // Two files of one name look alike: neither is kept.
+            let Some(path) = doubtful else { return };
+            let change = Change::Delete(path.clone());
+            match self.client.delete(&path, true) {
+                Ok(_) => self.shared.model.borrow_mut().answered(self.index, &change, true),
+                Err(error) if is_refusal(&error) => return,
+                Err(_) => self.shared.model.borrow_mut().unanswered(self.index, &change),
+            }
+            self.list_all();
+        }
+    }
+
+    fn list_all(&mut self) {
+        let directories: Vec<String> = {
+            let model = self.shared.model.borrow();
+            let trees = model.trees(self.index).iter();
+            let mut all: Vec<String> = trees
+                .flat_map(|tree| tree.iter())
+                .filter(|(_, node)| **node == Node::Directory)
+                .map(|(path, _)| path.clone())
+                .collect();
+            all.sort();
+            all.dedup();
+            all
+        };
+        directories.iter().for_each(|directory| self.list(directory));
+    }
+
+    fn list(&mut self, directory: &str) {
+        let listed = self.client.list(directory).and_then(|listing| listing.collect::<Result<Vec<_>, _>>());
+        self.count(&listed);
+        self.note(|| format!("list {directory}: {}", describe(&listed)));
+        let mut model = self.shared.model.borrow_mut();
+        match listed {
+            Ok(entries) => {
+                let is_file = entries.len() == 1 && entries[0].name.is_empty();
+                let kinds: Vec<(String, bool)> = entries
+                    .iter()
+                    .map(|entry| (entry.name.clone(), entry.kind == ringfs_sdk::FileKind::Directory))
+                    .collect();
+                model.listed(self.index, directory, (!is_file).then_some(&kinds));
+            }
+            Err(error) if error.kind() == Kind::NotFound => model.listed(self.index, directory, None),
+            Err(_) => {}
+        }
+    }
+
+    fn create(&mut self) -> Option<OpenWriter> {
+        let (path, number) = (self.some_path(), self.shared.model.borrow_mut().next_number());
+        let overwrite = self.random.chance(300);
+        let options = CreateOptions {
+            replication: self.random.range(2..4) as u16,
+            block_size: 1024 * self.random.range(1..17),
+            overwrite,
+            reuse: self.random.chance(300),
+            announced_length: self.random.chance(300).then(|| self.random.below(20_000)),
+            ..CreateOptions::default()
+        };
+        let client = self.client.clone();
+        let change = Change::Create { path: path.clone(), number, overwrite };
+        let writer = self.make(&change, |_| client.create_with(&path, &options))?;
+        Some(OpenWriter { writer, number })
+    }
+
+    fn write(&mut self, writers: &mut Vec<OpenWriter>) {
+        let at = self.random.below(writers.len() as u64) as usize;
+        let mut open = writers.swap_remove(at);
+        let number = open.number;
+        let done = match self.random.below(100) {
+            0..15 => return self.close(open),
+            15..40 => {
+                let flushed = open.writer.hflush();
+                self.acknowledged(number, &flushed, "hflush", |file| file.flushed = file.written);
+                flushed.is_ok()
+            }
+            40..60 => {
+                let synced = open.writer.hsync();
+                let learn = |file: &mut File| (file.flushed, file.synced) = (file.written, file.written);
+                self.acknowledged(number, &synced, "hsync", learn);
+                synced.is_ok()
+            }
+            _ => {
+                let len = 1 + self.random.below(WRITE_BYTES_MAX);
+                let offset = self.shared.model.borrow().file(number).written;
+                let bytes = bytes_of(number, offset, len as usize);
+                self.shared.model.borrow_mut().learn(number, |file| file.written += len);
+                let written = open.writer.append(&bytes);
+                self.acknowledged(number, &written, "write", |_| {});
+                written.is_ok()
+            }
+        };
+        match done {
+            true => writers.push(open),
+            false => self.shared.model.borrow_mut().learn(number, |file| file.has_writer = false),
+        }
+    }
+
+    fn acknowledged(
+        &self,
+        number: u64,
+        result: &Result<(), Error>,
+        what: &str,
+        learn: impl FnOnce(&mut File),
+    ) {
+        self.count(result);
+        self.note(|| format!("{what} file {number}: {}", describe(result)));
+        if result.is_ok() {
+            self.shared.model.borrow_mut().learn(number, learn);
+        }
+    }
+
+    fn close(&mut self, mut open: OpenWriter) {
+        let number = open.number;
+        self.shared.model.borrow_mut().learn(number, |file| file.may_be_closed = true);
+        for _ in 0..3 {
+            let closed = open.writer.close();
+            self.count(&closed);
+            self.note(|| format!("close file {number}: {}", describe(&closed)));
+            match closed {
+                Ok(status) => {
+                    let mut model = self.shared.model.borrow_mut();
+                    let file = model.file(number);
+                    if status.length != file.written
+                        || file.closed.is_some_and(|closed| closed != file.written)
+                    {
+                        model.violated(format!(
+                            "file {number} was closed with {} bytes: {file:?}",
+                            status.length
+                        ));
+                    }
+                    model.learn(number, |file| file.closed = Some(file.written));
+                    break;
+                }
+                Err(error) if error.kind() == Kind::TimedOut => {}
+                Err(_) => break,
+            }
+        }
+        self.shared.model.borrow_mut().learn(number, |file| file.has_writer = false);
+    }
+
+    /// A path of a file of any worker, and the file of this number where only one can be.
+    fn some_file(&mut self) -> Option<Found> {
+        let workers = self.shared.in_flight.borrow().len() as u64;
+        let owner = if self.random.chance(700) { self.index } else { self.random.below(workers) as usize };
+        let model = self.shared.model.borrow();
+        let tree = model.trees(owner).first()?;
+        let is_file = |(path, node): (&String, &Node)| matches!(node, Node::File(_)).then(|| path.clone());
+        let paths: Vec<String> = tree.iter().filter_map(is_file).collect();
+        if paths.is_empty() {
+            return None;
+        }
+        let path = self.random.pick(&paths).clone();
+        let mut numbers: Vec<u64> = match owner == self.index {
+            true => model
+                .trees(owner)
+                .iter()
+                .filter_map(|tree| match tree.get(&path) {
+                    Some(Node::File(number)) => Some(*number),
+                    _ => None,
+                })
+                .collect(),
+            // Its owner may rename and replace it meanwhile.
+            false => model.files().map(|(number, _)| number).collect(),
+        };
+        numbers.sort_unstable();
+        numbers.dedup();
+        let is_certain = owner == self.index
+            && model.trees(owner).iter().all(|tree| matches!(tree.get(&path), Some(Node::File(_))));
+        let files = numbers.into_iter().map(|number| (number, model.file(number))).collect();
+        Some((path, files, is_certain))
+    }
+
+    fn stat(&mut self) {
+        let Some((path, files, is_certain)) = self.some_file() else { return };
+        let status = self.client.stat(&path);
+        self.count(&status);
+        self.note(|| format!("stat {path}: {}", describe(&status)));
+        let mut model = self.shared.model.borrow_mut();
+        match (&status, &files[..]) {
+            (Ok(status), [(number, known)]) if is_certain && !status.is_open => {
+                model.seen_length(*number, known, status.length, false);
+            }
+            (Err(error), _) if is_certain && is_refusal(error) => {
+                model.violated(format!("stat {path}: {error}"));
+            }
+            _ => {}
+        }
+    }
+
+    fn read(&mut self) {
+        let Some((path, files, is_certain)) = self.some_file() else { return };
+        let reader = match self.client.open(&path) {
+            Ok(reader) => reader,
+            Err(error) => {
+                self.note(|| format!("open {path}: {error}"));
+                self.count::<()>(&Err(error));
+                return;
+            }
+        };
+        let (len, is_open) = (reader.len(), reader.status().is_open);
+        let offset = if self.random.chance(500) { 0 } else { self.random.below(len + 1) };
+        let wanted = if self.random.chance(500) { len - offset } else { self.random.below(len - offset + 1) };
+        let mut bytes = vec![0; wanted as usize];
+        let read = reader.read_at(offset, &mut bytes);
+        self.note(|| format!("read {path} of {len} bytes from {offset}: {}", describe(&read)));
+        self.count(&read);
+        let counts = &self.shared.counts;
+        let Ok(read) = read else { return };
+        counts.read_bytes.set(counts.read_bytes.get() + read as u64);
+        let mut model = self.shared.model.borrow_mut();
+        if read as u64 != wanted {
+            model.violated(format!("read {path}: {read} bytes instead of {wanted}"));
+        }
+        match &files[..] {
+            [(number, known)] if is_certain => {
+                model.seen_length(*number, known, len, is_open);
+                model.seen_bytes(*number, offset, &bytes);
+            }
+            _ => {
+                let fits = |number: &u64| bytes_of(*number, offset, bytes.len()) == bytes;
+                if !files.iter().map(|(number, _)| number).any(fits) {
+                    model.violated(format!("read {path}: bytes of no file that may be there"));
+                }
+            }
+        }
+    }
+}
+
+/// Whether an answer says that nothing was changed and nothing will be.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind(), Kind::NotFound | Kind::AlreadyExists | Kind::Refused | Kind::Busy)
+}
+
+fn describe<T>(result: &Result<T, Error>) -> String {
+    match result {
+        Ok(_) => "done".to_owned(),
+        Err(error) => format!("{:?}: {error}", error.kind()),
+    }
+}

@@ -1,0 +1,597 @@
+//! A cluster of simulated machines, and the life that a seed gives it: work under faults, then quiet, then a look at
+//! everything.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use ringfs_disk::{Disk, SimulatedDisk};
+use ringfs_namenode::directory;
+use ringfs_proto::cluster_file::ClusterFile;
+use ringfs_proto::ids::{BlockId, SessionId};
+use ringfs_proto::meta::membership::ReplicaState;
+use ringfs_sdk::{BlockRef, Client};
+
+use crate::clock::HostClock;
+use crate::coroutine;
+use crate::datanode::{self, Datanode};
+use crate::engine;
+use crate::executor::{Executor, HostId, Micros, Step};
+use crate::faults::{self, Fault, Targets};
+use crate::model::Model;
+use crate::namenode::{self, Namenode};
+use crate::network::Network;
+use crate::random::Random;
+use crate::workload::{Counts, Shared, Worker};
+use crate::{client, quiet};
+
+/// Datanodes.
+const DATANODES: u8 = 4;
+/// Clients; each has a worker.
+const CLIENTS: u8 = 3;
+/// Steps after which a simulation that does not end has failed.
+const STEPS_MAX: u64 = 3_000_000;
+/// When work that does not end has failed.
+const TIME_MAX: Micros = 3_600_000_000;
+/// Bytes that a full disk still has room for.
+const LAST_BYTES: u64 = 8 << 10;
+
+/// What is simulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// Decides everything.
+    pub seed: u64,
+    /// Whether to print what happens.
+    pub is_traced: bool,
+    /// A mistake that is made on purpose.
+    pub mistake: Option<Mistake>,
+}
+
+/// Mistakes that are made on purpose, to see that they are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mistake {
+    /// Syncs of block files do nothing.
+    DropBlockSync,
+    /// Syncs of the log do nothing.
+    DropLogSync,
+    /// The namenode answers before its log is written.
+    NamenodeAcknowledgesEarly,
+    /// Datanodes answer before data is written.
+    DatanodeAcknowledgesEarly,
+    /// The namenode does not recognise retries.
+    ForgetRetryResults,
+}
+
+/// How a simulation ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// What was wrong; nothing is well.
+    pub violations: Vec<String>,
+    /// Steps of tasks.
+    pub steps: u64,
+    /// Faults that took effect, by kind.
+    pub faults: [u64; Fault::NAMES.len()],
+    /// Operations that were acknowledged.
+    pub acknowledged: u64,
+    /// Operations that failed for want of servers.
+    pub failed: u64,
+    /// Bytes that were read and compared.
+    pub read_bytes: u64,
+    /// Equal for equal runs.
+    pub hash: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Fault(Fault),
+    Start(HostId),
+    Heal,
+    NotSlow,
+    Room(HostId),
+}
+
+struct Server {
+    clock: HostClock,
+    disk: SimulatedDisk,
+    process: u32,
+    is_up: bool,
+    cuts_power: bool,
+}
+
+/// A cluster.
+pub struct World {
+    pub(crate) executor: Executor,
+    network: Network,
+    plan: Plan,
+    cluster: ClusterFile,
+    servers: BTreeMap<HostId, Server>,
+    pub(crate) namenode: Option<Rc<Namenode>>,
+    pub(crate) datanodes: BTreeMap<HostId, Datanode>,
+    pub(crate) shared: Rc<Shared>,
+    left: Vec<Rc<Cell<u32>>>,
+    events: BTreeMap<(Micros, u64), Event>,
+    next_event: u64,
+    sessions: u64,
+    random: Random,
+    faults: [u64; Fault::NAMES.len()],
+    epoch: Instant,
+    is_quiet: bool,
+    damaged: BTreeSet<(HostId, BlockId)>,
+}
+
+const NAMENODE: HostId = HostId(0);
+
+fn client_host(worker: usize) -> HostId {
+    HostId(DATANODES + 1 + worker as u8)
+}
+
+/// Runs a simulation.
+pub fn run(plan: Plan) -> Outcome {
+    let mut world = World::new(plan);
+    world.work();
+    if !world.has_failed() {
+        world.rest();
+    }
+    world.outcome()
+}
+
+impl World {
+    fn new(plan: Plan) -> Self {
+        let mut random = Random::new(plan.seed);
+        let executor = Executor::new(random.fork(), plan.is_traced);
+        let network = Network::new(executor.clone());
+        let mut model = Model::default();
+        (0..usize::from(CLIENTS)).for_each(|worker| model.add_worker(worker));
+        let in_flight = RefCell::new(vec![None; usize::from(CLIENTS)]);
+        let shared = Rc::new(Shared { model: RefCell::new(model), counts: Counts::default(), in_flight });
+        let servers: BTreeMap<HostId, Server> = (0..=DATANODES)
+            .map(|host| {
+                let disk = SimulatedDisk::new(random.number());
+                let clock = HostClock::default();
+                (HostId(host), Server { clock, disk, process: 0, is_up: false, cuts_power: false })
+            })
+            .collect();
+        let disk = &servers[&NAMENODE].disk;
+        let cluster = directory::format(disk, &wal_dirs(), "ann", "staff").expect("an empty disk");
+        let mut world = Self {
+            executor,
+            network,
+            plan,
+            cluster,
+            servers,
+            namenode: None,
+            datanodes: BTreeMap::new(),
+            shared,
+            left: Vec::new(),
+            events: BTreeMap::new(),
+            next_event: 0,
+            sessions: 0,
+            random,
+            faults: Default::default(),
+            epoch: Instant::now(),
+            is_quiet: false,
+            damaged: BTreeSet::new(),
+        };
+        world.plant();
+        world.prepare_disks();
+        (0..=DATANODES).for_each(|host| world.start(HostId(host)));
+        world
+    }
+
+    /// What an installer leaves behind: it is on stable storage before anything begins.
+    fn prepare_disks(&self) {
+        for (host, server) in &self.servers {
+            let directories = if *host == NAMENODE { wal_dirs() } else { volumes() };
+            for directory in directories {
+                server.disk.create_directories(&directory).expect("an empty disk");
+                for above in directory.ancestors() {
+                    server.disk.sync_directory(above).expect("a directory");
+                }
+            }
+        }
+    }
+
+    fn plant(&self) {
+        for (host, server) in &self.servers {
+            match self.plan.mistake {
+                Some(Mistake::DropBlockSync) if *host != NAMENODE => {
+                    server.disk.forget_syncs_of(Some("blk_"));
+                }
+                Some(Mistake::DropLogSync) if *host == NAMENODE => server.disk.forget_syncs_of(Some("wal-")),
+                _ => {}
+            }
+        }
+    }
+
+    fn has_failed(&self) -> bool {
+        !self.shared.model.borrow().violations().is_empty()
+    }
+
+    fn violated(&self, what: String) {
+        self.shared.model.borrow_mut().violated(what);
+    }
+
+    fn outcome(&self) -> Outcome {
+        Outcome {
+            violations: self.shared.model.borrow().violations().to_vec(),
+            steps: self.executor.steps(),
+            faults: self.faults,
+            acknowledged: self.shared.counts.acknowledged.get(),
+            failed: self.shared.counts.failed.get(),
+            read_bytes: self.shared.counts.read_bytes.get(),
+            hash: self.executor.hash(),
+        }
+    }
+
+    /// Workers work and things fail, until all work is done.
+    fn work(&mut self) {
+        for worker in 0..usize::from(CLIENTS) {
+            self.left.push(Rc::new(Cell::new(self.random.range(40..90) as u32)));
+            self.start_worker(worker);
+        }
+        let targets = Targets {
+            namenode: NAMENODE,
+            datanodes: (1..=DATANODES).map(HostId).collect(),
+            clients: (0..usize::from(CLIENTS)).map(client_host).collect(),
+        };
+        let mut random = self.random.fork();
+        let count = random.range(6..16);
+        for (at, fault) in faults::schedule(&mut random, &targets, 20_000_000, count) {
+            self.at(at, Event::Fault(fault));
+        }
+        self.run_until(|world| {
+            world.left.iter().all(|left| Rc::strong_count(left) == 1) && world.events.is_empty()
+        });
+    }
+
+    /// Nothing fails any more; after a while everything is as it should be.
+    fn rest(&mut self) {
+        self.is_quiet = true;
+        self.network.heal();
+        self.network.set_slow(1);
+        let hosts: Vec<HostId> = self.servers.keys().copied().collect();
+        for host in hosts {
+            self.servers[&host].disk.set_capacity(1 << 40);
+            if !self.servers[&host].is_up {
+                self.start(host);
+            }
+        }
+        quiet::check(self);
+    }
+
+    /// Runs until something is so, or something is wrong.
+    pub(crate) fn run_until(&mut self, mut is_so: impl FnMut(&Self) -> bool) {
+        while !self.has_failed() && !is_so(self) {
+            if self.executor.steps() > STEPS_MAX || self.executor.now() > TIME_MAX {
+                let left: Vec<u32> = self.left.iter().map(|left| left.get()).collect();
+                return self.violated(format!("it does not end: {left:?} operations are left"));
+            }
+            while let Some(next) =
+                self.events.first_entry().filter(|next| next.key().0 <= self.executor.now())
+            {
+                let event = next.remove();
+                self.happen(event);
+            }
+            match self.executor.step() {
+                Step::Ran(host) => self.look_at(host),
+                Step::Waited => {}
+                Step::Idle => return self.violated("nothing happens any more".to_owned()),
+            }
+        }
+    }
+
+    /// Runs for a while.
+    pub(crate) fn run_for(&mut self, micros: Micros) {
+        let until = self.executor.now() + micros;
+        self.executor.wake_at(until, std::task::Waker::noop());
+        self.run_until(|world| world.executor.now() >= until);
+    }
+
+    fn at(&mut self, at: Micros, event: Event) {
+        self.next_event += 1;
+        self.events.insert((at, self.next_event), event);
+        self.executor.wake_at(at, std::task::Waker::noop());
+    }
+
+    fn after(&mut self, micros: Micros, event: Event) {
+        self.at(self.executor.now() + micros, event);
+    }
+
+    /// A host has made a step: was it the last?
+    fn look_at(&mut self, host: HostId) {
+        let Some(server) = self.servers.get(&host) else { return };
+        if server.is_up && server.disk.is_stopped() {
+            let cuts_power = server.cuts_power;
+            self.executor.note(|| format!("{host} has made its last disk operation"));
+            self.end(host, cuts_power);
+            self.after(1_000_000, Event::Start(host));
+        }
+        if host == NAMENODE && self.namenode.as_ref().is_some_and(|namenode| namenode.failure().is_some()) {
+            self.end(host, false);
+            self.after(1_000_000, Event::Start(host));
+        }
+        if self.datanodes.get(&host).is_some_and(|datanode| !datanode.node.store.has_volumes()) {
+            // It ends with an error, and whoever runs it starts it again.
+            self.end(host, false);
+            self.after(1_000_000, Event::Start(host));
+        }
+    }
+
+    fn start(&mut self, host: HostId) {
+        let Some(server) = self.servers.get_mut(&host).filter(|server| !server.is_up) else { return };
+        server.process += 1;
+        server.is_up = true;
+        server.cuts_power = false;
+        let (process, clock, disk) = (server.process, server.clock.clone(), server.disk.clone());
+        self.network.host_lit(host);
+        let started = if host == NAMENODE {
+            self.start_namenode(clock, disk)
+        } else {
+            self.start_datanode(host, process, clock, disk)
+        };
+        self.executor.note(|| format!("{host} starts: {started:?}"));
+        let Err(error) = started else { return };
+        let has_stopped = self.servers[&host].disk.is_stopped();
+        if !has_stopped && !error.contains("nput/output error") {
+            return self.violated(format!("{host} does not start: {error}"));
+        }
+        let cuts_power = self.servers[&host].cuts_power;
+        self.end(host, cuts_power);
+        self.after(500_000, Event::Start(host));
+    }
+
+    fn start_namenode(&mut self, clock: HostClock, disk: SimulatedDisk) -> Result<(), String> {
+        let machine = namenode::Machine {
+            host: NAMENODE,
+            executor: self.executor.clone(),
+            network: self.network.clone(),
+            disk,
+            clock,
+        };
+        let mistakes = namenode::Mistakes {
+            acknowledges_early: self.plan.mistake == Some(Mistake::NamenodeAcknowledgesEarly),
+            forgets_results: self.plan.mistake == Some(Mistake::ForgetRetryResults),
+        };
+        let seed = self.random.number();
+        let started = Namenode::start(&machine, &namenode::config(&wal_dirs()), seed, mistakes);
+        self.namenode = Some(started.map_err(|error| describe(&error))?);
+        Ok(())
+    }
+
+    fn start_datanode(
+        &mut self,
+        host: HostId,
+        process: u32,
+        clock: HostClock,
+        disk: SimulatedDisk,
+    ) -> Result<(), String> {
+        let machine = datanode::Machine {
+            host,
+            executor: self.executor.clone(),
+            network: self.network.clone(),
+            disk,
+            clock,
+            volumes: volumes(),
+        };
+        let acknowledges_early = self.plan.mistake == Some(Mistake::DatanodeAcknowledgesEarly);
+        let mistakes = engine::Mistakes { acknowledges_early };
+        let started = Datanode::start(&machine, NAMENODE, &self.cluster, process, mistakes);
+        self.datanodes.insert(host, started.map_err(|error| describe(&error))?);
+        Ok(())
+    }
+
+    /// The process of a server ends where it is.
+    fn end(&mut self, host: HostId, cuts_power: bool) {
+        let Some(server) = self.servers.get_mut(&host).filter(|server| server.is_up) else { return };
+        server.is_up = false;
+        self.network.mute(host);
+        self.executor.kill(host);
+        if host == NAMENODE {
+            self.namenode = None;
+        }
+        self.datanodes.remove(&host);
+        let disk = &self.servers[&host].disk;
+        if cuts_power {
+            disk.cut_power();
+            self.network.host_dark(host);
+            if host != NAMENODE {
+                self.shared.model.borrow_mut().datanode_lost_power();
+            }
+        } else {
+            disk.kill();
+            self.network.host_ended(host);
+        }
+    }
+
+    fn start_worker(&mut self, worker: usize) {
+        self.sessions += 1;
+        let host = client_host(worker);
+        let mut session = [0; 16];
+        session[..8].copy_from_slice(&self.sessions.to_le_bytes());
+        let executor = self.executor.clone();
+        let client = self.connect(host, SessionId(session));
+        let worker = Worker {
+            index: worker,
+            host,
+            client,
+            shared: self.shared.clone(),
+            executor,
+            random: self.random.fork(),
+            left: self.left[worker].clone(),
+        };
+        self.executor.spawn(host, coroutine::run(move || worker.run()));
+    }
+
+    pub(crate) fn connect(&self, host: HostId, session: SessionId) -> Client {
+        let place = client::Place {
+            host,
+            executor: self.executor.clone(),
+            network: self.network.clone(),
+            namenode: NAMENODE,
+            epoch: self.epoch,
+            session,
+        };
+        client::connect(&place, Client::builder().packet_bytes(4096).write_window_bytes(16 << 10))
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Fault(fault) => self.fail(fault),
+            Event::Start(host) => match self.worker_of(host) {
+                Some(worker) => self.start_worker(worker),
+                None => self.start(host),
+            },
+            Event::Heal => {
+                self.executor.note(|| "partitions are over".to_owned());
+                self.network.heal();
+            }
+            Event::NotSlow => self.network.set_slow(1),
+            Event::Room(host) => self.servers[&host].disk.set_capacity(1 << 40),
+        }
+    }
+
+    fn worker_of(&self, host: HostId) -> Option<usize> {
+        host.0.checked_sub(DATANODES + 1).map(usize::from)
+    }
+
+    fn fail(&mut self, fault: Fault) {
+        self.executor.note(|| format!("fault: {fault:?}"));
+        self.faults[fault.kind()] += 1;
+        match fault {
+            Fault::Kill(host, down) => match self.worker_of(host) {
+                Some(worker) => self.kill_client(host, worker, down),
+                None => {
+                    self.end(host, false);
+                    self.after(down, Event::Start(host));
+                }
+            },
+            Fault::CutPower(host, down) => {
+                self.end(host, true);
+                self.after(down, Event::Start(host));
+            }
+            Fault::StopAt(host, operations, cuts_power) => {
+                if let Some(server) = self.servers.get_mut(&host) {
+                    server.cuts_power = cuts_power;
+                    server.disk.stop_after(operations);
+                }
+            }
+            Fault::CutAllPower(down) => {
+                let hosts: Vec<HostId> = self.servers.keys().copied().collect();
+                for host in hosts {
+                    self.end(host, true);
+                    let down = down / 2 + self.random.below(down);
+                    self.after(down, Event::Start(host));
+                }
+            }
+            Fault::Pause(host, duration) => self.executor.pause(host, self.executor.now() + duration),
+            Fault::Cut(from, to, duration) => {
+                self.network.cut(from, to);
+                if self.random.chance(700) {
+                    self.network.cut(to, from);
+                }
+                self.after(duration, Event::Heal);
+            }
+            Fault::Reset(count) => {
+                for _ in 0..count {
+                    self.network.reset_one();
+                }
+            }
+            Fault::Slow(factor, duration) => {
+                self.network.set_slow(factor);
+                self.after(duration, Event::NotSlow);
+            }
+            Fault::Jump(host, by_ms) => self.servers[&host].clock.jump(by_ms),
+            Fault::FlipBit(host) => self.flip_bit(host),
+            Fault::FailDisk(host, writes) => {
+                let kind = if writes {
+                    ringfs_disk::simulated::Kind::Write
+                } else {
+                    ringfs_disk::simulated::Kind::Sync
+                };
+                self.servers[&host].disk.fail(kind, 1);
+            }
+            Fault::FillDisk(host, duration) => {
+                let disk = &self.servers[&host].disk;
+                disk.set_capacity(disk.used_bytes() + LAST_BYTES);
+                self.after(duration, Event::Room(host));
+            }
+        }
+    }
+
+    fn kill_client(&mut self, host: HostId, worker: usize, down: Micros) {
+        self.network.mute(host);
+        self.executor.kill(host);
+        self.network.host_dark(host);
+        self.network.host_lit(host);
+        let change = self.shared.in_flight.borrow_mut()[worker].take();
+        let mut model = self.shared.model.borrow_mut();
+        if let Some(change) = change {
+            model.unanswered(worker, &change);
+        }
+        drop(model);
+        self.after(down, Event::Start(host));
+    }
+
+    /// Turns a bit of a finalized replica around, where another replica is good.
+    fn flip_bit(&mut self, host: HostId) {
+        let Some(namenode) = self.namenode.clone() else { return };
+        let closed = namenode.look(|core| -> Vec<BlockRef> {
+            core.state().all_blocks().filter(|view| !view.is_open).map(|view| view.block).collect()
+        });
+        let flippable: Vec<BlockRef> = closed
+            .into_iter()
+            .filter(|block| self.is_good(host, *block) && self.is_good_elsewhere(host, *block))
+            .collect();
+        if flippable.is_empty() {
+            return;
+        }
+        let block = *self.random.pick(&flippable);
+        let disk = &self.servers[&host].disk;
+        let name = format!("blk_{}", block.block);
+        let Some(path) = disk.files().into_iter().find(|path| path.ends_with(&name)) else { return };
+        let pages = disk.stored_pages(&path);
+        if pages.is_empty() {
+            return;
+        }
+        let offset = self.random.pick(&pages) + self.random.below(4096);
+        if disk.flip_bit(&path, offset, self.random.below(8) as u8) {
+            self.executor.note(|| format!("{host} {}: a bit at {offset} has turned around", path.display()));
+            self.damaged.insert((host, block.block));
+        }
+    }
+
+    /// Whether a datanode has a whole replica of a closed block.
+    fn is_good(&self, host: HostId, block: BlockRef) -> bool {
+        let replica = self.datanodes.get(&host).and_then(|datanode| datanode.node.store.find(block.block));
+        let is_whole = replica.is_some_and(|replica| {
+            replica.state() == ReplicaState::Finalized
+                && !replica.is_corrupt()
+                && replica.block_ref() == block
+        });
+        is_whole && !self.damaged.contains(&(host, block.block))
+    }
+
+    fn is_good_elsewhere(&self, host: HostId, block: BlockRef) -> bool {
+        self.datanodes.keys().any(|other| *other != host && self.is_good(*other, block))
+    }
+}
+
+fn wal_dirs() -> Vec<PathBuf> {
+    vec![PathBuf::from("/wal")]
+}
+
+fn volumes() -> Vec<PathBuf> {
+    vec![PathBuf::from("/volume")]
+}
+
+fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+/// A second, in the time of the executor.
+pub(crate) const SECOND: Micros = Duration::from_secs(1).as_micros() as Micros;
