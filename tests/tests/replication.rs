@@ -155,3 +155,78 @@ fn a_replica_that_a_reader_finds_bad_is_verified_and_replaced() {
     check(&client, "/a", 9, BLOCK);
     assert_eq!(client.fs_stats().expect("stats").corrupt_blocks, 0);
 }
+
+/// The time within which 99 of 100 reads of 64 KiB came, over at least `READS_MIN` of them and until `is_over`.
+fn p99_of_reads(client: &Client, is_over: impl Fn() -> bool) -> std::time::Duration {
+    const READS_MIN: usize = 500;
+    let mut times = Vec::new();
+    let mut bytes = vec![0; 64 << 10];
+    for turn in 0_u64.. {
+        let (seed, offset) = (turn * 7 % FILES, turn * 13 % (BLOCK / (64 << 10)) * (64 << 10));
+        let begin = Instant::now();
+        let reader = client.open(&format!("/d/{seed}")).expect("opened");
+        assert_eq!(reader.read_at(offset, &mut bytes).expect("read"), bytes.len());
+        times.push(begin.elapsed());
+        Pattern { seed }.check(offset, &bytes);
+        if times.len() >= READS_MIN && turn % 50 == 0 && is_over() {
+            break;
+        }
+    }
+    times.sort_unstable();
+    times[times.len() * 99 / 100]
+}
+
+const FILES: u64 = 120;
+
+#[test]
+fn clients_see_no_error_while_a_datanode_is_lost_and_its_blocks_are_copied() {
+    let mut cluster = start(4);
+    let client = cluster.client();
+    (0..FILES).for_each(|seed| write(&client, &format!("/d/{seed}"), seed, BLOCK, 2));
+    let before = p99_of_reads(&client, || true);
+    cluster.datanodes[0].kill_9();
+    let begin = Instant::now();
+    let observer = cluster.client();
+    let is_lost = || observer.fs_stats().is_ok_and(|stats| stats.datanodes_dead == 1);
+    let avoided = p99_of_reads(&client, is_lost);
+    let is_copied = || {
+        let stats = observer.fs_stats().expect("stats");
+        assert!(begin.elapsed() < wait::DEADLINE, "{stats:?}");
+        stats.under_replicated_blocks + stats.missing_blocks == 0
+    };
+    let meanwhile = p99_of_reads(&client, is_copied);
+    let copied = cluster.namenode.metric("ringfs_namenode_replicas_copied_total");
+    println!(
+        "p99 of open and read 64 KiB: {before:?} before, {avoided:?} while it was silent, {meanwhile:?} while {copied} \
+         blocks were copied; all was copied {:?} after the kill",
+        begin.elapsed()
+    );
+    assert!(copied > 0.0);
+    // Writing goes on as well.
+    write(&client, "/more", 1, BLOCK, 2);
+    check(&client, "/more", 1, BLOCK);
+}
+
+#[test]
+fn racks_come_from_a_table_that_may_change() {
+    let namenode_toml = "topology_file = \"NAMENODE_DIR/racks\"\n".to_owned();
+    let cluster = Cluster::start(&Options { datanodes: 2, namenode_toml, ..Options::default() });
+    let topology = || {
+        let output = cluster.command(&["admin", "topology"]).output().expect("run");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let report = cluster.command(&["admin", "report"]).output().expect("run");
+    assert!(
+        report.status.success()
+            && String::from_utf8_lossy(&report.stdout).contains("0 blocks are being copied")
+    );
+    assert!(topology().starts_with("/default-rack\n"));
+    for rack in ["/row1/rack1", "/row2/rack22"] {
+        fs::write(cluster.namenode.dir().join("racks"), format!("127.0.0.1 {rack}\n")).expect("written");
+        wait::until_true("the datanodes are there", || topology().starts_with(&format!("{rack}\n")));
+        assert_eq!(topology().lines().count(), 3);
+    }
+    let copied = cluster.command(&["admin", "copy-now"]).output().expect("run");
+    assert!(String::from_utf8_lossy(&copied.stdout).contains("nothing waits"));
+}
