@@ -389,9 +389,13 @@ impl File {
 
 impl DiskFile for File {
     fn read_at(&self, target: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.check_aligned(offset, target.len())?;
         let mut inner = self.inner()?;
         inner.check(Kind::Read, &self.path)?;
+        if offset >= inner.content(self.file)?.len() {
+            // As Linux does it, the end of the file is looked at before the alignment.
+            return Ok(0);
+        }
+        self.check_aligned(offset, target.len())?;
         Ok(inner.content(self.file)?.read(target, offset))
     }
 

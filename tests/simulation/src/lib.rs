@@ -8,6 +8,7 @@ pub mod datanode;
 pub mod engine;
 pub mod executor;
 pub mod faults;
+mod harm;
 pub mod model;
 pub mod namenode;
 pub mod network;

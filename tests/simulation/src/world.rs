@@ -11,8 +11,7 @@ use ringfs_disk::{Disk, SimulatedDisk};
 use ringfs_namenode::directory;
 use ringfs_proto::cluster_file::ClusterFile;
 use ringfs_proto::ids::{BlockId, SessionId};
-use ringfs_proto::meta::membership::ReplicaState;
-use ringfs_sdk::{BlockRef, Client};
+use ringfs_sdk::Client;
 
 use crate::clock::HostClock;
 use crate::coroutine;
@@ -35,8 +34,6 @@ const CLIENTS: u8 = 3;
 const STEPS_MAX: u64 = 3_000_000;
 /// When work that does not end has failed.
 const TIME_MAX: Micros = 3_600_000_000;
-/// Bytes that a full disk still has room for.
-const LAST_BYTES: u64 = 8 << 10;
 
 /// What is simulated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,7 +81,7 @@ pub struct Outcome {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Event {
+pub(crate) enum Event {
     Fault(Fault),
     Start(HostId),
     Heal,
@@ -92,21 +89,21 @@ enum Event {
     Room(HostId),
 }
 
-struct Server {
-    clock: HostClock,
-    disk: SimulatedDisk,
+pub(crate) struct Server {
+    pub(crate) clock: HostClock,
+    pub(crate) disk: SimulatedDisk,
     process: u32,
     is_up: bool,
-    cuts_power: bool,
+    pub(crate) cuts_power: bool,
 }
 
 /// A cluster.
 pub struct World {
     pub(crate) executor: Executor,
-    network: Network,
+    pub(crate) network: Network,
     plan: Plan,
     cluster: ClusterFile,
-    servers: BTreeMap<HostId, Server>,
+    pub(crate) servers: BTreeMap<HostId, Server>,
     pub(crate) namenode: Option<Rc<Namenode>>,
     pub(crate) datanodes: BTreeMap<HostId, Datanode>,
     pub(crate) shared: Rc<Shared>,
@@ -114,11 +111,10 @@ pub struct World {
     events: BTreeMap<(Micros, u64), Event>,
     next_event: u64,
     sessions: u64,
-    random: Random,
-    faults: [u64; Fault::NAMES.len()],
+    pub(crate) random: Random,
+    pub(crate) faults: [u64; Fault::NAMES.len()],
     epoch: Instant,
-    is_quiet: bool,
-    damaged: BTreeSet<(HostId, BlockId)>,
+    pub(crate) damaged: BTreeSet<(HostId, BlockId)>,
 }
 
 const NAMENODE: HostId = HostId(0);
@@ -171,7 +167,6 @@ impl World {
             random,
             faults: Default::default(),
             epoch: Instant::now(),
-            is_quiet: false,
             damaged: BTreeSet::new(),
         };
         world.plant();
@@ -214,6 +209,9 @@ impl World {
     }
 
     fn outcome(&self) -> Outcome {
+        if self.has_failed() {
+            self.describe_blocks();
+        }
         Outcome {
             violations: self.shared.model.borrow().violations().to_vec(),
             steps: self.executor.steps(),
@@ -248,7 +246,6 @@ impl World {
 
     /// Nothing fails any more; after a while everything is as it should be.
     fn rest(&mut self) {
-        self.is_quiet = true;
         self.network.heal();
         self.network.set_slow(1);
         let hosts: Vec<HostId> = self.servers.keys().copied().collect();
@@ -295,7 +292,7 @@ impl World {
         self.executor.wake_at(at, std::task::Waker::noop());
     }
 
-    fn after(&mut self, micros: Micros, event: Event) {
+    pub(crate) fn after(&mut self, micros: Micros, event: Event) {
         self.at(self.executor.now() + micros, event);
     }
 
@@ -383,7 +380,7 @@ impl World {
     }
 
     /// The process of a server ends where it is.
-    fn end(&mut self, host: HostId, cuts_power: bool) {
+    pub(crate) fn end(&mut self, host: HostId, cuts_power: bool) {
         let Some(server) = self.servers.get_mut(&host).filter(|server| server.is_up) else { return };
         server.is_up = false;
         self.network.mute(host);
@@ -452,129 +449,8 @@ impl World {
         }
     }
 
-    fn worker_of(&self, host: HostId) -> Option<usize> {
+    pub(crate) fn worker_of(&self, host: HostId) -> Option<usize> {
         host.0.checked_sub(DATANODES + 1).map(usize::from)
-    }
-
-    fn fail(&mut self, fault: Fault) {
-        self.executor.note(|| format!("fault: {fault:?}"));
-        self.faults[fault.kind()] += 1;
-        match fault {
-            Fault::Kill(host, down) => match self.worker_of(host) {
-                Some(worker) => self.kill_client(host, worker, down),
-                None => {
-                    self.end(host, false);
-                    self.after(down, Event::Start(host));
-                }
-            },
-            Fault::CutPower(host, down) => {
-                self.end(host, true);
-                self.after(down, Event::Start(host));
-            }
-            Fault::StopAt(host, operations, cuts_power) => {
-                if let Some(server) = self.servers.get_mut(&host) {
-                    server.cuts_power = cuts_power;
-                    server.disk.stop_after(operations);
-                }
-            }
-            Fault::CutAllPower(down) => {
-                let hosts: Vec<HostId> = self.servers.keys().copied().collect();
-                for host in hosts {
-                    self.end(host, true);
-                    let down = down / 2 + self.random.below(down);
-                    self.after(down, Event::Start(host));
-                }
-            }
-            Fault::Pause(host, duration) => self.executor.pause(host, self.executor.now() + duration),
-            Fault::Cut(from, to, duration) => {
-                self.network.cut(from, to);
-                if self.random.chance(700) {
-                    self.network.cut(to, from);
-                }
-                self.after(duration, Event::Heal);
-            }
-            Fault::Reset(count) => {
-                for _ in 0..count {
-                    self.network.reset_one();
-                }
-            }
-            Fault::Slow(factor, duration) => {
-                self.network.set_slow(factor);
-                self.after(duration, Event::NotSlow);
-            }
-            Fault::Jump(host, by_ms) => self.servers[&host].clock.jump(by_ms),
-            Fault::FlipBit(host) => self.flip_bit(host),
-            Fault::FailDisk(host, writes) => {
-                let kind = if writes {
-                    ringfs_disk::simulated::Kind::Write
-                } else {
-                    ringfs_disk::simulated::Kind::Sync
-                };
-                self.servers[&host].disk.fail(kind, 1);
-            }
-            Fault::FillDisk(host, duration) => {
-                let disk = &self.servers[&host].disk;
-                disk.set_capacity(disk.used_bytes() + LAST_BYTES);
-                self.after(duration, Event::Room(host));
-            }
-        }
-    }
-
-    fn kill_client(&mut self, host: HostId, worker: usize, down: Micros) {
-        self.network.mute(host);
-        self.executor.kill(host);
-        self.network.host_dark(host);
-        self.network.host_lit(host);
-        let change = self.shared.in_flight.borrow_mut()[worker].take();
-        let mut model = self.shared.model.borrow_mut();
-        if let Some(change) = change {
-            model.unanswered(worker, &change);
-        }
-        drop(model);
-        self.after(down, Event::Start(host));
-    }
-
-    /// Turns a bit of a finalized replica around, where another replica is good.
-    fn flip_bit(&mut self, host: HostId) {
-        let Some(namenode) = self.namenode.clone() else { return };
-        let closed = namenode.look(|core| -> Vec<BlockRef> {
-            core.state().all_blocks().filter(|view| !view.is_open).map(|view| view.block).collect()
-        });
-        let flippable: Vec<BlockRef> = closed
-            .into_iter()
-            .filter(|block| self.is_good(host, *block) && self.is_good_elsewhere(host, *block))
-            .collect();
-        if flippable.is_empty() {
-            return;
-        }
-        let block = *self.random.pick(&flippable);
-        let disk = &self.servers[&host].disk;
-        let name = format!("blk_{}", block.block);
-        let Some(path) = disk.files().into_iter().find(|path| path.ends_with(&name)) else { return };
-        let pages = disk.stored_pages(&path);
-        if pages.is_empty() {
-            return;
-        }
-        let offset = self.random.pick(&pages) + self.random.below(4096);
-        if disk.flip_bit(&path, offset, self.random.below(8) as u8) {
-            self.executor.note(|| format!("{host} {}: a bit at {offset} has turned around", path.display()));
-            self.damaged.insert((host, block.block));
-        }
-    }
-
-    /// Whether a datanode has a whole replica of a closed block.
-    fn is_good(&self, host: HostId, block: BlockRef) -> bool {
-        let replica = self.datanodes.get(&host).and_then(|datanode| datanode.node.store.find(block.block));
-        let is_whole = replica.is_some_and(|replica| {
-            replica.state() == ReplicaState::Finalized
-                && !replica.is_corrupt()
-                && replica.block_ref() == block
-        });
-        is_whole && !self.damaged.contains(&(host, block.block))
-    }
-
-    fn is_good_elsewhere(&self, host: HostId, block: BlockRef) -> bool {
-        self.datanodes.keys().any(|other| *other != host && self.is_good(*other, block))
     }
 }
 
