@@ -7,6 +7,7 @@ mod placement;
 mod racks;
 mod silence;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 
@@ -112,10 +113,13 @@ impl Datanode {
         for (storage, block) in self.invalidations.drain(..count) {
             by_storage.entry(storage).or_default().push(block);
         }
-        by_storage
-            .into_iter()
-            .map(|(storage, replicas)| CommandV1::Invalidate(InvalidateV1 { storage, replicas }))
-            .collect()
+        let invalidate = |(storage, mut replicas): (StorageId, Vec<BlockRefV1>)| {
+            // A replica may wait twice: since its file was deleted, and since it was reported again.
+            replicas.sort_unstable_by_key(|replica| (replica.block, Reverse(replica.stamp)));
+            replicas.dedup_by_key(|replica| replica.block);
+            CommandV1::Invalidate(InvalidateV1 { storage, replicas })
+        };
+        by_storage.into_iter().map(invalidate).collect()
     }
 }
 

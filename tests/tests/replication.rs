@@ -103,6 +103,11 @@ fn a_lost_datanodes_blocks_are_copied_and_what_it_brings_back_is_trimmed() {
     for seed in 0..15 {
         wait_for_replicas(&cluster, &client, &format!("/d/{seed}"), 2 + seed % 2);
     }
+    let wanted: usize =
+        (0..15).map(|seed| replicas(&client, &format!("/d/{seed}")).iter().sum::<usize>()).sum();
+    let on_disk =
+        || cluster.datanodes.iter().map(|node| node.metric("ringfs_datanode_volume_replicas") as usize);
+    wait::until_true("the others are deleted", || on_disk().sum::<usize>() == wanted);
     // Whatever was deleted, each file is whole on what is left, one datanode after the other being gone.
     for gone in 0..4 {
         cluster.datanodes[gone].kill_9();

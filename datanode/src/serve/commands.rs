@@ -1,6 +1,7 @@
 //! Carrying out what the namenode wants: deleting, copying, verifying. Block recovery is in `recovery.rs`.
 
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -68,8 +69,12 @@ impl<E: Engine> Shard<E> {
     }
 
     /// Deletes replicas. Who still writes one is cut off first.
-    async fn invalidate(self: Rc<Self>, invalidate: InvalidateV1) {
-        for group in invalidate.replicas.chunks(DELETED_TOGETHER_MAX) {
+    async fn invalidate(self: Rc<Self>, mut invalidate: InvalidateV1) {
+        // A replica that is named twice is deleted once: the second seizure would wait for the first, for ever.
+        let replicas = &mut invalidate.replicas;
+        replicas.sort_unstable_by_key(|replica| (replica.block, Reverse(replica.stamp)));
+        replicas.dedup_by_key(|replica| replica.block);
+        for group in replicas.chunks(DELETED_TOGETHER_MAX) {
             let mut seats = Vec::with_capacity(group.len());
             for BlockRefV1 { block, stamp, .. } in group {
                 let replica = self.node.store.find(*block).filter(|replica| replica.stamp() <= *stamp);

@@ -101,3 +101,13 @@ fn a_command_is_never_longer_than_its_limit() {
     cluster.pass(1000);
     assert_eq!(cluster.deletions(&nodes[0]).len(), 1);
 }
+
+#[test]
+fn a_replica_that_is_reported_again_before_it_is_deleted_is_named_once() {
+    let (mut cluster, mut nodes) = Cluster::with_nodes(config(), 1);
+    let block = cluster.write("/a", &mut nodes);
+    cluster.delete("/a");
+    cluster.report(&mut nodes[0], &[finalized(block)]).expect("reported");
+    cluster.pass(1000);
+    assert_eq!(cluster.deletions(&nodes[0]), [block.block]);
+}
