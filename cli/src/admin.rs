@@ -1,5 +1,6 @@
 //! `ringfs admin`: reports, metrics, joining hosts.
 
+mod lease;
 mod replicas;
 
 use std::io::{Read, Write};
@@ -47,6 +48,8 @@ enum Command {
         #[arg(long, value_name = "URI")]
         fs: Option<String>,
     },
+    /// Take the lease of a file from its writer, and close the file with all that was acknowledged.
+    RecoverLease(lease::Options),
     /// Print the metrics of a server.
     Metrics {
         /// Its HTTP address.
@@ -73,6 +76,7 @@ pub fn run(options: &Options) -> ExitCode {
         Command::Report { fs, json } => report(fs.as_deref(), *json),
         Command::Topology { fs } => replicas::topology(fs.as_deref()),
         Command::CopyNow { fs } => replicas::copy_now(fs.as_deref()),
+        Command::RecoverLease(options) => lease::recover(options),
         Command::Metrics { address } => metrics(address),
         Command::JoinFile { config, namenode, output } => join_file(config, namenode, output),
     };

@@ -13,6 +13,7 @@ mod mv;
 mod path;
 mod put;
 mod rm;
+mod setrep;
 mod stat;
 mod test;
 mod text;
@@ -82,6 +83,7 @@ const COMMANDS: &[Command] = &[
     mv::COMMAND,
     put::COMMAND,
     rm::COMMAND,
+    setrep::COMMAND,
     stat::COMMAND,
     test::COMMAND,
 ];

@@ -16,6 +16,13 @@ pub fn print(text: Arguments<'_>) {
     std::process::exit(1);
 }
 
+/// As [`print`], and what is not a whole line is seen at once.
+pub fn print_now(text: Arguments<'_>) {
+    print(text);
+    // A reader that has gone away is noticed by the next line.
+    let _seen_later = std::io::stdout().flush();
+}
+
 /// Prints a line; ends the process quietly when nobody reads any more.
 pub fn print_line(text: Arguments<'_>) {
     print(format_args!("{text}\n"));

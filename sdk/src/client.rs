@@ -11,14 +11,15 @@ use ringfs_proto::meta::admin::{
 };
 use ringfs_proto::meta::namespace::{
     CreateRequestV1, DeleteRequestV1, FileRefV1, GetBlockLocationsRequestV1, MkdirsRequestV1,
-    RenameRequestV1, StatRequestV1,
+    RecoverLeaseRequestV1, RenameRequestV1, SetReplicationRequestV1, StatRequestV1,
 };
 use ringfs_proto::ops::{
-    Create, DatanodeReport, Delete, FsStats as FsStatsOp, GetBlockLocations, Mkdirs, Rename, Replication,
-    ServerDefaults as ServerDefaultsOp, Stat,
+    Create, DatanodeReport, Delete, FsStats as FsStatsOp, GetBlockLocations, Mkdirs, RecoverLease, Rename,
+    Replication, ServerDefaults as ServerDefaultsOp, SetReplication, Stat,
 };
 
 use crate::config::{ClientBuilder, Uri};
+use crate::driver::process::PerProcess;
 use crate::environment::{Clock, Environment, SystemClock};
 use crate::error::Result;
 use crate::listing::Listing;
@@ -26,6 +27,7 @@ use crate::namenode::{Namenode, TcpChannel};
 use crate::net::connection::Caller;
 use crate::net::session::Session;
 use crate::read::Reader;
+use crate::read::bad::BadReplicas;
 use crate::transport::Transport;
 use crate::transport::tcp::Tcp;
 use crate::write::Writer;
@@ -47,6 +49,8 @@ pub(crate) struct Shared {
     pub transport: Arc<dyn Transport>,
     pub clock: Arc<dyn Clock>,
     pub options: ClientBuilder,
+    /// Replicas that were found bad, for the namenode.
+    pub bad_replicas: PerProcess<BadReplicas>,
     uri: Uri,
 }
 
@@ -130,14 +134,32 @@ impl Client {
         let transport = Arc::new(Tcp::new(caller.clone(), options.waiting));
         let (channel, clock) = (Arc::new(TcpChannel::new(addresses, caller)), Arc::new(SystemClock));
         let namenode = Namenode::new(channel, clock.clone(), options.job_tag, options.deadline);
-        Self { shared: Arc::new(Shared { namenode, transport, clock, options, uri }) }
+        Self {
+            shared: Arc::new(Shared {
+                namenode,
+                transport,
+                clock,
+                options,
+                bad_replicas: PerProcess::new(),
+                uri,
+            }),
+        }
     }
 
     pub(crate) fn on(environment: Environment, options: ClientBuilder, uri: Uri) -> Self {
         let Environment { channel, transport, clock, session } = environment;
         let namenode = Namenode::new(channel, clock.clone(), options.job_tag, options.deadline);
         let namenode = namenode.with_session(Session::new(session));
-        Self { shared: Arc::new(Shared { namenode, transport, clock, options, uri }) }
+        Self {
+            shared: Arc::new(Shared {
+                namenode,
+                transport,
+                clock,
+                options,
+                bad_replicas: PerProcess::new(),
+                uri,
+            }),
+        }
     }
 
     /// The same client over another transport for block data; its options and namenode stay.
@@ -146,7 +168,16 @@ impl Client {
         let Shared { namenode, clock, options, uri, .. } = &*self.shared;
         let (namenode, clock) = (namenode.clone(), clock.clone());
         let (options, uri) = (options.clone(), uri.clone());
-        Self { shared: Arc::new(Shared { namenode, transport, clock, options, uri }) }
+        Self {
+            shared: Arc::new(Shared {
+                namenode,
+                transport,
+                clock,
+                options,
+                bad_replicas: PerProcess::new(),
+                uri,
+            }),
+        }
     }
 
     /// The address of the file system, without a path.
@@ -275,6 +306,29 @@ impl Client {
     pub fn delete(&self, path: &str, recursive: bool) -> Result<bool> {
         let request = DeleteRequestV1 { path: path.to_owned(), recursive };
         self.shared.namenode.call::<Delete>("delete", path, &request).map(|reply| reply.deleted)
+    }
+
+    /// Changes how many replicas a file shall have. Returns whether the path is a file: a directory has none, and nothing
+    /// was changed. Copies are made, or surplus ones deleted, in the background.
+    ///
+    /// # Errors
+    /// `NotFound`, `Refused` (0, or more than 512), `SafeMode`.
+    pub fn set_replication(&self, path: &str, replication: u16) -> Result<bool> {
+        let request = SetReplicationRequestV1 { path: path.to_owned(), replication };
+        let reply = self.shared.namenode.call::<SetReplication>("set replication of", path, &request)?;
+        Ok(reply.is_file)
+    }
+
+    /// Takes the lease of a file from its writer, whoever that is, and closes the file with all that was acknowledged.
+    /// Returns whether it is closed; if not, recovery has begun: ask again. The writer goes on if nobody else has opened
+    /// the file for writing and nothing of what it was acknowledged is missing; else it gets `LeaseLost`.
+    ///
+    /// # Errors
+    /// `NotFound`, `Refused` (`IsADirectory`), `SafeMode`.
+    pub fn recover_lease(&self, path: &str) -> Result<bool> {
+        let request = RecoverLeaseRequestV1 { path: path.to_owned() };
+        let reply = self.shared.namenode.call::<RecoverLease>("recover the lease of", path, &request)?;
+        Ok(reply.is_closed)
     }
 
     /// Totals of the file system.

@@ -59,6 +59,11 @@ pub trait Channel: Send + Sync + Debug {
         frame: &[u8],
         until: Instant,
     ) -> Result<(Header, Vec<u8>), ChannelError>;
+
+    /// Whether the namenode still sees a connection of this client's session, as far as is known without asking it.
+    fn is_attached(&self) -> bool {
+        true
+    }
 }
 
 /// Why a try brought no answer.

@@ -34,10 +34,22 @@ pub const STREAM_REQUEST_BYTES: u64 = 32 << 20;
 pub const STREAM_CREDIT_BYTES: u64 = 8 << 20;
 /// A sequential reader with a smaller buffer takes this much off the socket at once.
 pub const STREAM_TAIL_BYTES: u64 = 64 << 10;
-/// Rounds of tries over the replicas within one read.
-pub const READ_ROUNDS_MAX: usize = 12;
-/// Times that locations are fetched anew within one read.
+/// Times that locations are fetched anew within one read when every replica has refused for good: corrupt, missing. (One
+/// that is only unreachable may come back: it is waited for until the deadline.)
 pub const REFRESHES_MAX: usize = 4;
+/// How long the reports of datanodes are waited for when nobody is known to have an open block; then it counts as empty.
+/// Datanodes that live report within a heartbeat of the namenode's start.
+pub const OPEN_REPLICAS_WAIT: Duration = Duration::from_secs(3);
+/// Replicas found bad that wait to be reported, and those that were, so that each is reported once.
+pub const BAD_REPLICAS_MAX: usize = 64;
+/// How long the report of bad replicas may take; the next read tries again.
+pub const BAD_REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a writer looks at its session's connection.
+pub const ATTACHMENT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long it waits after it could not be made again.
+pub const ATTACHMENT_RETRY_INTERVAL: Duration = Duration::from_secs(10);
+/// How long making it again may keep a call waiting.
+pub const ATTACH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Pipelines that are set up for a new block without a pause in between.
 pub const PIPELINE_TRIES_MAX: usize = 5;
 /// Failures of a writer's pipelines in a row, without a byte acknowledged in between (HDFS: 5, in `DataStreamer`).

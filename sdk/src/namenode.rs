@@ -66,6 +66,22 @@ impl Namenode {
         }
     }
 
+    /// Calls once, whatever comes of it, and waits no longer than `timeout`.
+    pub fn try_once<O: Operation>(
+        &self,
+        request: &O::Request,
+        timeout: Duration,
+    ) -> std::result::Result<O::Reply, Fault> {
+        let session = self.session();
+        let call = session.begin();
+        self.attempt::<O>(session, call.id, 0, request, self.clock.now() + timeout.min(self.deadline))
+    }
+
+    /// Whether the namenode still sees a connection of this session, as far as is known.
+    pub fn is_attached(&self) -> bool {
+        self.channel.is_attached()
+    }
+
     fn session(&self) -> &Session {
         match &self.session {
             Some(session) => session,
@@ -127,5 +143,10 @@ impl Channel for TcpChannel {
             pool.give_back(connection, &self.caller, Keep::Session);
         }
         Ok(answer?)
+    }
+
+    fn is_attached(&self) -> bool {
+        let pool = Pool::current();
+        self.addresses.iter().any(|address| pool.has_live(*address, &self.caller.user))
     }
 }

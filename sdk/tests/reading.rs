@@ -130,6 +130,9 @@ fn a_corrupt_replica_is_replaced_within_the_call() {
     let mut found = Vec::new();
     cluster.client.open("/f").expect("open").read_to_end(&mut found).expect("read");
     assert!(found == data);
+    let bad = lock(&cluster.namenode.state).bad.clone();
+    assert_eq!(bad.len(), 3, "each bad replica once: {bad:?}");
+    assert!(bad.iter().all(|replica| replica.datanode == cluster.datanodes[0].id));
     cluster.datanodes[1].state.corrupts.store(true, SeqCst);
     let reader = cluster.client.open("/f").expect("open");
     let error = reader.read_at(0, &mut [0; 100]).expect_err("no good replica");
@@ -233,4 +236,20 @@ fn reads_over_several_datanodes_work_inside_runtimes_and_without_io_uring() {
         cluster.client = builder.connect(&uri).expect("client");
         cluster.check("/f", &data);
     }
+}
+
+#[test]
+fn a_datanode_that_restarts_is_waited_for_when_no_other_has_the_block() {
+    let cluster = cluster(1);
+    let data = pattern(50_000);
+    cluster.put("/f", &data, 65_536);
+    let server = &cluster.datanodes[0].server;
+    server.set_down(true);
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| cluster.check("/f", &data));
+        let locates = || cluster.namenode.calls(Op::GetBlockLocations).len();
+        wait_until("it asks where else the block is", || locates() >= 8);
+        server.set_down(false);
+        reading.join().expect("the read goes on");
+    });
 }

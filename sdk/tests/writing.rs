@@ -184,3 +184,26 @@ fn a_listing_spans_pages() {
         client.list("/").expect("list").map(|entry| entry.map(|e| e.name)).collect();
     assert_eq!(names.expect("pages"), ["a", "b", "c", "d", "e"]);
 }
+
+#[test]
+fn a_writer_attaches_its_session_again_when_the_connection_is_lost() {
+    let (namenode, _datanodes, client) = cluster(1);
+    let mut writer = client.create("/f").expect("create");
+    assert!(namenode.calls(Op::RenewLease).is_empty());
+    namenode.server.cut();
+    writer.append(b"x").expect("write");
+    assert_eq!(namenode.calls(Op::RenewLease).len(), 1);
+    writer.close().expect("close");
+}
+
+#[test]
+fn a_write_does_not_fail_because_the_namenode_is_away() {
+    let (namenode, datanodes, client) = cluster(1);
+    let mut writer = client.create("/f").expect("create");
+    writer.append(b"first").and_then(|()| writer.hflush()).expect("a pipeline stands");
+    namenode.server.set_down(true);
+    writer.append(b" second").and_then(|()| writer.hflush()).expect("data goes to datanodes");
+    namenode.server.set_down(false);
+    writer.close().expect("close");
+    assert_eq!(stored(&datanodes[0]), b"first second");
+}

@@ -88,6 +88,17 @@ fn commands_answer_as_hdfs_dfs_does() {
         shell.run(&["-stat", "%n %b %r %F %a %u:%g", "/data/in/a.txt"]),
         "a.txt 6 3 regular file 644 ann:supergroup\n"
     );
+    assert_eq!(
+        shell.run(&["-setrep", "-w", "1", "/data/in/b.txt"]).lines().next(),
+        Some("Replication 1 set: /data/in/b.txt")
+    );
+    assert_eq!(
+        shell.run(&["-setrep", "-R", "3", "/data"]),
+        "Replication 3 set: /data/in/a.txt\nReplication 3 set: /data/in/b.txt\n"
+    );
+    assert_eq!(shell.fail(&["-setrep", "2", "/none"]), failure("setrep: `/none': No such file or directory"));
+    let (code, message) = shell.fail(&["-setrep", "0", "/data"]);
+    assert!(code == 255 && message.starts_with("-setrep: replication must be >= 1"), "{message}");
     assert_eq!(shell.run(&["-du", "/data"]), "12  36  /data/in\n");
     assert_eq!(shell.run(&["-du", "-s", "-h", "/data"]), "12  36  /data\n");
     for (flag, path, code) in [

@@ -70,6 +70,13 @@ impl Pool {
         Ok(Checkout { connection: Connection::open(address, caller)?, was_idle: false })
     }
 
+    /// Whether an idle connection to a peer is alive.
+    pub fn has_live(&self, address: SocketAddr, user: &str) -> bool {
+        let idle = self.idle.lock();
+        let peers = idle.by_peer.get(&(address, user.to_owned()));
+        peers.is_some_and(|peers| peers.iter().any(|idle| idle.connection.is_idle_and_alive()))
+    }
+
     /// Takes back a connection at a frame boundary; the longest idle ones make room for it.
     pub fn give_back(&self, connection: Connection, caller: &Caller, keep: Keep) {
         if !connection.is_at_boundary() {

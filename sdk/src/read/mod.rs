@@ -1,5 +1,6 @@
 //! Reading files. [`plan`] cuts reads into pieces, the transport fetches them into the caller's memory, [`part`] verifies.
 
+pub(crate) mod bad;
 pub(crate) mod locations;
 pub mod part;
 pub(crate) mod plan;
@@ -10,17 +11,19 @@ use std::io::{self, SeekFrom};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use ringfs_proto::Code;
 use ringfs_proto::meta::data::{ReadHint, ReplicaInfoRequestV1};
 use ringfs_proto::meta::namespace::{FileRefV1, GetBlockLocationsReplyV1, GetBlockLocationsRequestV1};
 use ringfs_proto::ops::GetBlockLocations;
+use ringfs_proto::{Code, WireError};
 
 use crate::FileStatus;
 use crate::client::Shared;
 use crate::driver::process::PerProcess;
 use crate::error::{Error, Fault, Result};
-use crate::limits::{BACKOFF_MIN, READ_ROUNDS_MAX, REFRESHES_MAX};
+use crate::limits::{OPEN_REPLICAS_WAIT, REFRESHES_MAX};
+use crate::patience::Patience;
 use crate::transport::{Fetch, TransportError};
+use bad::BadReplicas;
 use locations::{Locations, Place};
 use plan::Piece;
 use sequence::Sequence;
@@ -62,7 +65,7 @@ impl Reader {
         let (status, known) = (reply.status.clone(), PerProcess::new());
         let hint = ReadHint::Normal;
         let mut file = OpenFile { shared, path: path.to_owned(), hint, status, length: 0, known };
-        let locations = file.take(&reply)?;
+        let locations = file.take_patiently(reply, &request)?;
         file.length = locations.length;
         file.known.get(|| Mutex::new(locations));
         Ok(Self { file, position: 0, sequence: Sequence::default() })
@@ -193,7 +196,7 @@ impl OpenFile {
         let request = GetBlockLocationsRequestV1 { file, offset, length: u64::MAX };
         let reply =
             self.shared.namenode.call::<GetBlockLocations>("locate blocks of", &self.path, &request)?;
-        let found = self.take(&reply)?;
+        let found = self.take_patiently(reply, &request)?;
         let mut known = self.known().lock();
         if self.status.is_open {
             // Bytes that readers have seen do not go away.
@@ -203,12 +206,37 @@ impl OpenFile {
         Ok(())
     }
 
-    fn take(&self, reply: &GetBlockLocationsReplyV1) -> Result<Locations> {
+    /// Takes an answer. While no replica of its open block says how long it is, asks again until the deadline; while none is
+    /// known at all, as after a restart of the namenode, or when its writer died before it was made, for a short time.
+    fn take_patiently(
+        &self,
+        reply: GetBlockLocationsReplyV1,
+        request: &GetBlockLocationsRequestV1,
+    ) -> Result<Locations> {
+        let mut reply = reply;
+        let mut patience = Patience::new(&self.shared);
+        let since = self.shared.clock.now();
+        loop {
+            let is_late = self.shared.clock.now().duration_since(since) >= OPEN_REPLICAS_WAIT;
+            let error = match self.take(&reply, is_late) {
+                Ok(locations) => return Ok(locations),
+                Err(error) => error,
+            };
+            if !patience.pause() {
+                return Err(error);
+            }
+            reply =
+                self.shared.namenode.call::<GetBlockLocations>("locate blocks of", &self.path, request)?;
+        }
+    }
+
+    /// `may_be_unwritten`: whether an open block that nobody has counts as empty.
+    fn take(&self, reply: &GetBlockLocationsReplyV1, may_be_unwritten: bool) -> Result<Locations> {
         let mut locations = Locations::new(reply.status.length);
         let mut places = Vec::with_capacity(reply.blocks.len());
         for block in &reply.blocks {
             let mut place = Place::new(block.clone());
-            if block.is_open {
+            if block.is_open && !(may_be_unwritten && place.replicas.is_empty()) {
                 place.located.block.length = self.visible_length(&place)?;
             }
             locations.length = locations.length.max(place.end());
@@ -225,13 +253,25 @@ impl OpenFile {
         let mut failure = None;
         for node in &place.replicas {
             match self.shared.transport.replica_info(*node, &request) {
-                Ok(info) => return Ok(info.visible_length),
+                Ok(info) if info.stamp >= located.block.stamp => return Ok(info.visible_length),
+                // It was dropped from the pipeline: what it has may be less than what was acknowledged since.
+                Ok(info) => {
+                    let stale =
+                        WireError::new(Code::StampMismatch, format!("the replica has stamp {}", info.stamp));
+                    failure = Some(TransportError::refused(*node, stale));
+                }
                 // The writer has not got as far as this datanode yet.
                 Err(error) if error.code() == Some(Code::BlockMissing) => {}
                 Err(error) => failure = Some(error),
             }
         }
-        failure.map_or(Ok(0), |error| Err(self.error(Fault::NoReplica(error.to_string()))))
+        let reason = match failure {
+            Some(error) => error.to_string(),
+            // After a restart the namenode does not know who has it before they have reported.
+            None if place.replicas.is_empty() => "no replica of the open block is known".to_owned(),
+            None => return Ok(0),
+        };
+        Err(self.error(Fault::NoReplica(reason)))
     }
 
     fn read(&self, ranges: &mut [(u64, &mut [u8])]) -> Result<usize> {
@@ -245,29 +285,37 @@ impl OpenFile {
     }
 
     fn read_pieces(&self, pieces: &mut [Piece<'_>]) -> Result<()> {
+        let read = self.try_read_pieces(pieces);
+        self.shared.bad_replicas.get(BadReplicas::default).report(&self.shared);
+        read
+    }
+
+    /// Asks one replica after the other. When all have failed, locations are fetched anew, with pauses from the second
+    /// time on: until the deadline as long as some replica may come back, else a few times.
+    fn try_read_pieces(&self, pieces: &mut [Piece<'_>]) -> Result<()> {
+        let mut patience = None;
         let mut failure = None;
         let mut refreshes = 0;
-        for _ in 0..READ_ROUNDS_MAX {
-            if pieces.iter().all(Piece::is_done) {
-                return Ok(());
-            }
-            if pieces.iter().any(|piece| !piece.is_done() && piece.needs_refresh()) {
-                if refreshes == REFRESHES_MAX {
-                    break;
-                }
+        while !pieces.iter().all(Piece::is_done) {
+            let mut stuck =
+                pieces.iter().filter(|piece| !piece.is_done() && piece.needs_refresh()).peekable();
+            if stuck.peek().is_some() {
+                let is_hopeful = refreshes < REFRESHES_MAX || stuck.all(Piece::is_worth_waiting);
+                let patience = patience.get_or_insert_with(|| Patience::new(&self.shared));
                 // The first refresh is for stale knowledge; the next ones wait for datanodes that come back.
-                self.shared.clock.pause(BACKOFF_MIN * ((1 << (2 * refreshes)) - 1));
+                if !is_hopeful || (refreshes > 0 && !patience.pause()) {
+                    let reason = failure.map_or_else(
+                        || "no replica is known".to_owned(),
+                        |error: TransportError| error.to_string(),
+                    );
+                    return Err(self.error(Fault::NoReplica(reason)));
+                }
                 refreshes += 1;
                 self.refresh(pieces)?;
             }
             failure = self.round(pieces).or(failure);
         }
-        if pieces.iter().all(Piece::is_done) {
-            return Ok(());
-        }
-        let reason = failure
-            .map_or_else(|| "no replica is known".to_owned(), |error: TransportError| error.to_string());
-        Err(self.error(Fault::NoReplica(reason)))
+        Ok(())
     }
 
     /// Asks one replica for each piece. Returns the last failure.
@@ -296,6 +344,11 @@ impl OpenFile {
         let mut failure = None;
         for (index, (node, verified_len, error)) in open.into_iter().zip(outcomes) {
             if let Some(piece) = pieces.get_mut(index) {
+                if error.as_ref().and_then(TransportError::code) == Some(Code::ChecksumMismatch)
+                    && let Some(replica) = piece.replica_at(node)
+                {
+                    self.shared.bad_replicas.get(BadReplicas::default).note(replica);
+                }
                 piece.settle(node, verified_len, error.as_ref());
             }
             if let Some(error) = error {

@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ringfs_proto::Code;
 use ringfs_proto::code::Retry;
 use ringfs_proto::meta::data::ReadRangeV1;
+use ringfs_proto::meta::namespace::BadReplicaV1;
 
 use super::locations::{Locations, Place};
 use crate::limits::RANGE_BYTES_MAX;
@@ -21,6 +23,8 @@ pub(crate) struct Piece<'a> {
     place: Arc<Place>,
     failed: Vec<SocketAddr>,
     needs_refresh: bool,
+    /// Whether a replica has only not answered since the locations were fetched: it may come back.
+    may_come_back: bool,
 }
 
 /// What is known is not enough: the block with the byte at this offset of the file is to be located.
@@ -63,7 +67,15 @@ pub(crate) fn cut<'a>(ranges: &'a mut [(u64, &mut [u8])], locations: &Locations)
 
 impl<'a> Piece<'a> {
     fn new(offset: u64, target: &'a mut [u8], place: Arc<Place>) -> Self {
-        Self { offset, target, done: 0, place, failed: Vec::new(), needs_refresh: false }
+        Self {
+            offset,
+            target,
+            done: 0,
+            place,
+            failed: Vec::new(),
+            needs_refresh: false,
+            may_come_back: false,
+        }
     }
 
     pub fn is_done(&self) -> bool {
@@ -77,8 +89,22 @@ impl<'a> Piece<'a> {
 
     /// Fresh locations: every replica may be asked again.
     pub fn refresh(&mut self, place: Arc<Place>) {
-        (self.place, self.needs_refresh) = (place, false);
+        (self.place, self.needs_refresh, self.may_come_back) = (place, false, false);
         self.failed.clear();
+    }
+
+    /// Whether waiting may help: a replica did not answer, or none is known yet.
+    pub fn is_worth_waiting(&self) -> bool {
+        self.may_come_back || self.place.replicas.is_empty()
+    }
+
+    /// The replica at an address, as the namenode knows it.
+    pub fn replica_at(&self, address: SocketAddr) -> Option<BadReplicaV1> {
+        let located = &self.place.located;
+        let is_there =
+            |node: &&crate::Node| node.port == address.port() && node.host.parse() == Ok(address.ip());
+        let node = located.nodes.iter().find(is_there)?;
+        Some(BadReplicaV1 { block: located.block, datanode: node.datanode, storage: node.storage })
     }
 
     fn next_replica(&self) -> Option<SocketAddr> {
@@ -105,7 +131,10 @@ impl<'a> Piece<'a> {
         self.done = self.target.len().min(self.done + verified_len as usize);
         if let Some(error) = error {
             self.failed.push(node);
-            self.needs_refresh |= error.code().is_some_and(|code| code.retry() == Retry::AfterRefresh);
+            let class = error.code().map(Code::retry);
+            self.needs_refresh |= class == Some(Retry::AfterRefresh);
+            self.may_come_back |= class.is_none_or(|class| class == Retry::SameNode)
+                || error.code() == Some(Code::ShuttingDown);
         }
     }
 }
@@ -113,8 +142,8 @@ impl<'a> Piece<'a> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use ringfs_proto::WireError;
     use ringfs_proto::ids::{BlockId, DatanodeId, Stamp, StorageId};
-    use ringfs_proto::{Code, WireError};
 
     use super::*;
     use crate::{BlockRef, LocatedBlock, Node};

@@ -3,6 +3,7 @@
 //! A pipeline that fails is replaced while the write goes on: [`recovery`] decides how, [`repair`] carries it out. Packets
 //! are kept in the [`window`] until every node has them, so that they can be sent again.
 
+mod attachment;
 mod block;
 mod checksums;
 mod policy;
@@ -23,6 +24,7 @@ use crate::client::{CreateOptions, Shared};
 use crate::driver::process::generation;
 use crate::error::{Error, Fault, Kind, Result};
 use crate::{BlockRef, FileStatus};
+use attachment::Attachment;
 use block::{Goal, OpenBlock};
 pub use policy::ReplacePolicy;
 use repair::Failures;
@@ -61,6 +63,7 @@ pub struct Writer {
     /// Whether readers may rely on bytes of the open block.
     is_flushed: bool,
     failures: Failures,
+    attachment: Attachment,
     /// Data of the packet that is being collected.
     packet: Vec<u8>,
     /// Bytes of the file in finished blocks.
@@ -94,6 +97,7 @@ impl Writer {
             window,
             is_flushed: false,
             failures: Failures::default(),
+            attachment: Attachment::default(),
             packet: Vec::new(),
             finished_bytes: 0,
         }
@@ -155,12 +159,15 @@ impl Writer {
         Ok(status)
     }
 
-    fn check(&self, operation: &'static str) -> Result<()> {
+    fn check(&mut self, operation: &'static str) -> Result<()> {
         let why = match self.state {
             _ if self.generation != generation() => "the writer belongs to the parent process",
             State::Failed => "the writer has failed before",
             State::Closed => "the writer is closed",
-            State::Open => return Ok(()),
+            State::Open => {
+                self.attachment.check(&self.shared);
+                return Ok(());
+            }
         };
         Err(Error::new(operation, &self.path, Fault::Handle(why)))
     }

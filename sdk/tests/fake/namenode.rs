@@ -38,6 +38,8 @@ pub struct State {
     pub calls: Vec<(Op, CallId, u8)>,
     pub abandoned: Vec<BlockId>,
     pub excluded: Vec<DatanodeId>,
+    /// Replicas that were reported as bad.
+    pub bad: Vec<BadReplicaV1>,
     /// The last stamp that was given out.
     stamp: u64,
     /// Cuts the connection in place of the answer to the next call of this operation.
@@ -152,6 +154,11 @@ impl State {
                 self.stamp += 1;
                 let stamp = Stamp(self.stamp);
                 Ok(UpdateBlockForPipelineReplyV1 { block, stamp, capability: [0; 64] }.encode())
+            }
+            Op::RenewLease => Ok(DoneV1 { index: LogIndex(0) }.encode()),
+            Op::ReportBadBlocks => {
+                self.bad.extend(decode::<ReportBadBlocksRequestV1>(meta)?.replicas);
+                Ok(DoneV1 { index: LogIndex(0) }.encode())
             }
             Op::UpdatePipeline => self.update_pipeline(&decode(meta)?),
             Op::AddDatanodes => self.add_datanodes(&decode(meta)?),
