@@ -110,7 +110,7 @@ impl Client {
     /// the file that `RINGFS_CONFIG` names; `./ringfs.toml`; `~/.config/ringfs/client.toml`;
     /// `/etc/ringfs/client.toml`. Keys: `uri`, `user`, `write_window_bytes`, `packet_bytes`, `deadline_ms`,
     /// `connect_timeout_ms`, `io_timeout_ms`, `pipeline_timeout_ms`, `replace_datanode_on_failure`,
-    /// `replace_datanode_best_effort`, `job_tag`, `io_uring`; any other is refused.
+    /// `replace_datanode_best_effort`, `hedge_budget_permille`, `hedge_after_min_ms`, `job_tag`, `io_uring`; any other is refused.
     ///
     /// # Errors
     /// `Config`.
@@ -131,7 +131,7 @@ impl Client {
             pipeline_timeout: options.pipeline_timeout,
             job_tag: options.job_tag,
         };
-        let transport = Arc::new(Tcp::new(caller.clone(), options.waiting));
+        let transport = Arc::new(Tcp::new(caller.clone(), options.waiting, options.hedging));
         let (channel, clock) = (Arc::new(TcpChannel::new(addresses, caller)), Arc::new(SystemClock));
         let namenode = Namenode::new(channel, clock.clone(), options.job_tag, options.deadline);
         Self {

@@ -22,6 +22,8 @@
 //! | `pipeline_timeout_ms` | ms | 10000 | how long a pipeline may be silent before the node that does not live is dropped |
 //! | `replace_datanode_on_failure` | | `"default"` | whether it is replaced: `never`, `default`, `always` ([`ReplacePolicy`]) |
 //! | `replace_datanode_best_effort` | | true | whether to go on with fewer where there is none |
+//! | `hedge_budget_permille` | | 50 | reads in thousand that may be asked for at a second replica when the first is late; 0: none |
+//! | `hedge_after_min_ms` | ms | 20 | a replica that was silent for less is not late |
 //! | `job_tag` | | 0 | groups calls of one job in the servers' accounts |
 //! | `io_uring` | | true | whether io_uring may be used; epoll and poll otherwise |
 //!
@@ -41,8 +43,10 @@ use crate::driver::wait::Waiting;
 use crate::environment::Environment;
 use crate::error::{Error, Fault, Result};
 use crate::limits::{
-    CONNECT_TIMEOUT_DEFAULT, DEADLINE_DEFAULT, IO_TIMEOUT_DEFAULT, PIPELINE_TIMEOUT_DEFAULT,
+    CONNECT_TIMEOUT_DEFAULT, DEADLINE_DEFAULT, HEDGE_AFTER_MIN_DEFAULT, HEDGE_BUDGET_PERMILLE_DEFAULT,
+    IO_TIMEOUT_DEFAULT, PIPELINE_TIMEOUT_DEFAULT,
 };
+use crate::transport::hedge::HedgePolicy;
 use crate::write::ReplacePolicy;
 
 /// Port of a namenode, unless the URI says otherwise.
@@ -164,6 +168,8 @@ struct File {
     pipeline_timeout_ms: Option<u64>,
     replace_datanode_on_failure: Option<ReplacePolicy>,
     replace_datanode_best_effort: Option<bool>,
+    hedge_budget_permille: Option<u32>,
+    hedge_after_min_ms: Option<u64>,
     job_tag: Option<u32>,
     io_uring: Option<bool>,
 }
@@ -188,6 +194,7 @@ pub struct ClientBuilder {
     pub(crate) pipeline_timeout: Duration,
     pub(crate) replace_policy: ReplacePolicy,
     pub(crate) replace_best_effort: bool,
+    pub(crate) hedging: HedgePolicy,
     pub(crate) job_tag: u32,
     pub(crate) waiting: Waiting,
 }
@@ -204,6 +211,10 @@ impl Default for ClientBuilder {
             pipeline_timeout: PIPELINE_TIMEOUT_DEFAULT,
             replace_policy: ReplacePolicy::Default,
             replace_best_effort: true,
+            hedging: HedgePolicy {
+                budget_permille: HEDGE_BUDGET_PERMILLE_DEFAULT,
+                after_min: HEDGE_AFTER_MIN_DEFAULT,
+            },
             job_tag: 0,
             waiting: Waiting::Ring,
         }
@@ -273,6 +284,14 @@ impl ClientBuilder {
     #[must_use]
     pub fn replace_datanode_best_effort(mut self, best_effort: bool) -> Self {
         self.replace_best_effort = best_effort;
+        self
+    }
+
+    /// Hedged reads: when a replica is silent for longer than 95 of 100 of its answers took, and for at least
+    /// `after_min`, another is asked for the same bytes, for at most `budget_permille` of a thousand reads. 0 turns it off.
+    #[must_use]
+    pub fn hedging(mut self, budget_permille: u32, after_min: Duration) -> Self {
+        self.hedging = HedgePolicy { budget_permille, after_min };
         self
     }
 
@@ -352,6 +371,9 @@ impl ClientBuilder {
         self.pipeline_timeout = ms(file.pipeline_timeout_ms, self.pipeline_timeout);
         self.replace_policy = file.replace_datanode_on_failure.unwrap_or(self.replace_policy);
         self.replace_best_effort = file.replace_datanode_best_effort.unwrap_or(self.replace_best_effort);
+        let HedgePolicy { budget_permille, after_min } = &mut self.hedging;
+        *budget_permille = file.hedge_budget_permille.unwrap_or(*budget_permille);
+        *after_min = ms(file.hedge_after_min_ms, *after_min);
         self.job_tag = file.job_tag.unwrap_or(self.job_tag);
         if file.io_uring == Some(false) {
             self.waiting = Waiting::Epoll;

@@ -34,6 +34,20 @@ pub const STREAM_REQUEST_BYTES: u64 = 32 << 20;
 pub const STREAM_CREDIT_BYTES: u64 = 8 << 20;
 /// A sequential reader with a smaller buffer takes this much off the socket at once.
 pub const STREAM_TAIL_BYTES: u64 = 64 << 10;
+/// Hedged reads per thousand, unless the user says otherwise.
+pub const HEDGE_BUDGET_PERMILLE_DEFAULT: u32 = 50;
+/// A replica that was silent for less is never hedged, unless the user says otherwise.
+pub const HEDGE_AFTER_MIN_DEFAULT: Duration = Duration::from_millis(20);
+/// Bytes that one hedge asks for again, in memory of its own.
+pub const HEDGE_BYTES_MAX: u64 = 4 << 20;
+/// Hedges that may follow each other when none were needed for long.
+pub const HEDGES_AT_ONCE_MAX: u64 = 16;
+/// Datanodes whose latencies are kept.
+pub const LATENCY_ADDRESSES_MAX: usize = 1024;
+/// Latencies of one datanode before the 95th percentile says anything.
+pub const LATENCY_SAMPLES_MIN: u32 = 20;
+/// Latencies of one datanode that count; then all of them count half.
+pub const LATENCY_SAMPLES_MAX: u32 = 512;
 /// Times that locations are fetched anew within one read when every replica has refused for good: corrupt, missing. (One
 /// that is only unreachable may come back: it is waited for until the deadline.)
 pub const REFRESHES_MAX: usize = 4;

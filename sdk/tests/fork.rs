@@ -11,21 +11,24 @@ use fake::namenode::FakeNamenode;
 use fake::{DEADLINE, pattern};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
-use ringfs_sdk::{Client, Reader, Writer};
+use ringfs_sdk::{Client, CreateOptions, Reader, Writer};
 
 /// Exit codes of the child, by what went wrong in it.
 const RIGHT: i32 = 0;
 
 #[test]
 fn a_child_forked_under_reading_threads_reads_and_lists_and_may_not_write() {
-    let datanode = FakeDatanode::start(1);
-    let namenode = FakeNamenode::start(vec![datanode.node()]);
+    // Blocks on two datanodes: reads of several are waited for by a ring, one per thread.
+    let datanodes = [1, 2].map(FakeDatanode::start);
+    let namenode = FakeNamenode::start(datanodes.iter().map(FakeDatanode::node).collect());
+    fake::lock(&namenode.state).spreads = true;
+    let options = CreateOptions { block_size: 65_536, ..CreateOptions::default() };
     let client = Client::connect(&namenode.uri()).expect("client");
     let data = pattern(400_000);
-    let mut writer = client.create("/f").expect("create");
+    let mut writer = client.create_with("/f", &options).expect("create");
     writer.append(&data).expect("write");
     writer.close().expect("close");
-    let mut open_writer = client.create("/g").expect("create");
+    let mut open_writer = client.create_with("/g", &options).expect("create");
     open_writer.append(&data).expect("write");
     open_writer.hflush().expect("flush");
     let mut reader = client.open("/f").expect("open");
@@ -47,6 +50,7 @@ fn a_child_forked_under_reading_threads_reads_and_lists_and_may_not_write() {
                 }
             });
         }
+        fake::wait_until("the threads have rings", || inherited() >= 8);
         let mut codes = Vec::new();
         for _ in 0..10 {
             // SAFETY: the child calls the library under test, whose promise this is, and exits without running what it
@@ -70,7 +74,18 @@ fn a_child_forked_under_reading_threads_reads_and_lists_and_may_not_write() {
     assert_eq!(open_writer.close().expect("close").length, 800_000);
 }
 
+/// Rings and epoll instances that are open in this process.
+fn inherited() -> usize {
+    let entries = std::fs::read_dir("/proc/self/fd").expect("descriptors").flatten();
+    let kinds = ["anon_inode:[io_uring]", "anon_inode:[eventpoll]"];
+    let targets = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    targets.filter(|target| kinds.iter().any(|kind| target.as_os_str() == *kind)).count()
+}
+
 fn child(client: &Client, reader: &mut Reader, writer: &mut Writer, data: &[u8]) -> i32 {
+    if inherited() != 0 {
+        return 5;
+    }
     let mut found = vec![0; 100_000];
     let sequential = Reader::read(reader, &mut found);
     if !matches!(sequential, Ok(100_000)) || found != data[300_000..] {

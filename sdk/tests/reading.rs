@@ -253,3 +253,51 @@ fn a_datanode_that_restarts_is_waited_for_when_no_other_has_the_block() {
         reading.join().expect("the read goes on");
     });
 }
+
+#[test]
+fn a_late_replica_is_hedged_within_the_budget_and_its_late_bytes_go_nowhere() {
+    let mut cluster = cluster(2);
+    let data = pattern(200_000);
+    cluster.put("/f", &data, 65_536);
+    let uri = cluster.namenode.uri();
+    let after = std::time::Duration::from_millis(5);
+    // Each read pays for a hedge; without a budget there are none.
+    cluster.client = Client::builder().hedging(1000, after).connect(&uri).expect("client");
+    let reader = cluster.client.open("/f").expect("open");
+    let mut found = vec![0; data.len()];
+    for _ in 0..4 {
+        reader.read_at(0, &mut found).expect("read");
+    }
+    let [late, other] = [0, 1].map(|node| &cluster.datanodes[node].state);
+    let before = other.reads.load(SeqCst);
+    late.holds_reads.store(true, SeqCst);
+    found.fill(0);
+    assert_eq!(reader.read_at(0, &mut found).expect("the other has it"), data.len());
+    assert!(found == data);
+    assert!(other.reads.load(SeqCst) > before);
+    found.fill(7);
+    late.holds_reads.store(false, SeqCst);
+    wait_until("the late answer is gone", || late.reads_active.load(SeqCst) == 0);
+    assert!(found.iter().all(|byte| *byte == 7), "no byte lands in memory that was returned");
+    reader.read_at(0, &mut found).expect("the late one answers again");
+    assert!(found == data);
+}
+
+#[test]
+fn without_a_budget_a_late_replica_is_waited_for() {
+    let mut cluster = cluster(2);
+    let data = pattern(50_000);
+    cluster.put("/f", &data, 65_536);
+    let after = std::time::Duration::from_millis(1);
+    let uri = cluster.namenode.uri();
+    cluster.client = Client::builder().hedging(0, after).connect(&uri).expect("client");
+    let [late, other] = [0, 1].map(|node| &cluster.datanodes[node].state);
+    late.holds_reads.store(true, SeqCst);
+    std::thread::scope(|scope| {
+        let reading = scope.spawn(|| cluster.check("/f", &data));
+        wait_until("it is asked", || late.reads_active.load(SeqCst) == 1);
+        assert_eq!(other.reads.load(SeqCst), 0);
+        late.holds_reads.store(false, SeqCst);
+        reading.join().expect("read");
+    });
+}

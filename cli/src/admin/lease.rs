@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ringfs_sdk::environment::{Clock, SystemClock};
+
 use super::connect;
 use crate::output::outln;
 
@@ -31,7 +33,7 @@ pub fn recover(options: &Options) -> Result<(), String> {
     let client = connect(fs.as_deref()).map_err(|error| error.to_string())?;
     for retry in 0..=*retries {
         if retry > 0 {
-            std::thread::sleep(RETRY_INTERVAL);
+            SystemClock.pause(RETRY_INTERVAL);
             outln!("Retry #{retry}");
         }
         if client.recover_lease(path).map_err(|error| error.to_string())? {

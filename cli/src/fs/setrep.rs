@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ringfs_sdk::FileKind;
+use ringfs_sdk::environment::{Clock, SystemClock};
 
 use super::args::Args;
 use super::path::Place;
@@ -78,7 +79,7 @@ fn wait(place: &Place, replication: usize) -> Result<(), Failure> {
             has_warned = true;
         }
         print_now(format_args!("."));
-        std::thread::sleep(pause);
+        SystemClock.pause(pause);
         pause = (pause * 2).min(LOOK_INTERVAL_MAX);
     }
 }

@@ -12,6 +12,8 @@ use std::{io, ptr};
 use crate::limits::SOCKETS_MAX;
 
 const FREE: i32 = -1;
+/// How long a thread waits for another that makes its driver.
+const FINDING_PATIENCE: std::time::Duration = std::time::Duration::from_millis(100);
 static GENERATION: AtomicU64 = AtomicU64::new(1);
 static DESCRIPTORS: [AtomicI32; SOCKETS_MAX] = [const { AtomicI32::new(FREE) }; SOCKETS_MAX];
 static NEXT_SLOT: AtomicUsize = AtomicUsize::new(0);
@@ -81,6 +83,45 @@ impl Drop for Inherited {
             DESCRIPTORS[self.slot].store(FREE, Ordering::Relaxed);
         }
     }
+}
+
+/// Descriptors of a driver that a forked child closes, found by looking before and after it is made: the library that makes
+/// them does not tell.
+#[derive(Debug)]
+pub(crate) struct Found {
+    _inherited: Vec<Inherited>,
+}
+
+/// One driver is made at a time, so that each finds its own.
+static FINDING: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+
+impl Found {
+    /// Makes something, and notes the rings and epoll instances that it has opened. When other threads of the program open
+    /// such descriptors at the same moment, nobody can tell whose is whose, and none is noted: they then stay open in a
+    /// child until it executes another program.
+    pub fn made_by<T>(make: impl FnOnce() -> T, opens_max: usize) -> (T, Self) {
+        // Not waited for in a child that was forked while another thread held it; the descriptors are then not noted.
+        let guard = FINDING.try_lock_for(FINDING_PATIENCE);
+        let before = driver_descriptors();
+        let made = make();
+        let after = driver_descriptors();
+        let found: Vec<i32> = after.into_iter().filter(|descriptor| !before.contains(descriptor)).collect();
+        let is_sure = guard.is_some() && found.len() <= opens_max;
+        let inherited = if is_sure { found } else { Vec::new() };
+        let noted = inherited.into_iter().filter_map(|descriptor| Inherited::note(descriptor).ok());
+        (made, Self { _inherited: noted.collect() })
+    }
+}
+
+/// Rings and epoll instances that are open in this process.
+fn driver_descriptors() -> Vec<i32> {
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    let is_driver = |entry: &std::fs::DirEntry| {
+        let target = std::fs::read_link(entry.path()).unwrap_or_default();
+        ["anon_inode:[io_uring]", "anon_inode:[eventpoll]"].iter().any(|kind| target.as_os_str() == *kind)
+    };
+    let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    entries.flatten().filter(is_driver).filter_map(number).collect()
 }
 
 /// A socket that a forked child closes in the handler and then never touches.

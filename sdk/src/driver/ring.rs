@@ -19,10 +19,13 @@ use monoio::net::TcpStream;
 use monoio::time::TimeDriver;
 use monoio::{FusionDriver, FusionRuntime, IoUringDriver, LegacyDriver, RuntimeBuilder};
 
-use super::process::{Inherited, generation};
+use super::process::{Found, Inherited, generation};
 use super::wait::{Interest, Waiting};
 
 type Runtime = FusionRuntime<TimeDriver<IoUringDriver>, TimeDriver<LegacyDriver>>;
+
+/// What one runtime opens: a ring, or an epoll instance.
+const RUNTIME_DESCRIPTORS_MAX: usize = 1;
 
 thread_local! {
     static DRIVER: RefCell<Slot> = const { RefCell::new(Slot::Unmade) };
@@ -46,7 +49,7 @@ struct Driver {
     // Dropped in this order.
     gathered: TcpStream,
     runtime: Runtime,
-    _inherited: Inherited,
+    _inherited: (Inherited, Found),
 }
 
 impl Drop for Leaked {
@@ -105,12 +108,9 @@ fn make(waiting: Waiting) -> Slot {
 impl Driver {
     /// `None` inside another runtime of this kind.
     fn make(waiting: Waiting) -> io::Result<Option<Self>> {
-        let mut runtime: Runtime = match waiting {
-            Waiting::Ring => RuntimeBuilder::<FusionDriver>::new().enable_timer().build()?,
-            Waiting::Epoll | Waiting::Poll => {
-                RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?.into()
-            }
-        };
+        // A child of fork gets neither the memory of the ring nor, after its handler, the descriptor.
+        let (runtime, found) = Found::made_by(|| make_runtime(waiting), RUNTIME_DESCRIPTORS_MAX);
+        let mut runtime = runtime?;
         // SAFETY: no pointers; the result is checked below.
         let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
         if epoll < 0 {
@@ -121,7 +121,7 @@ impl Driver {
         let owned = unsafe { StdStream::from_raw_fd(epoll) };
         let inherited = Inherited::note(epoll)?;
         let Some(gathered) = run(&mut runtime, async { TcpStream::from_std(owned) }) else { return Ok(None) };
-        Ok(Some(Self { gathered: gathered?, runtime, _inherited: inherited }))
+        Ok(Some(Self { gathered: gathered?, runtime, _inherited: (inherited, found) }))
     }
 
     fn wait(&mut self, interests: &[Interest<'_>], until: Instant) -> Option<io::Result<bool>> {
@@ -155,6 +155,19 @@ impl Driver {
             Ok(Err(error)) => Err(error),
             Err(_elapsed) => Ok(false),
         })
+    }
+}
+
+fn make_runtime(waiting: Waiting) -> io::Result<Runtime> {
+    match waiting {
+        Waiting::Ring => {
+            let mut ring = io_uring::IoUring::builder();
+            ring.dontfork();
+            RuntimeBuilder::<FusionDriver>::new().uring_builder(ring).enable_timer().build()
+        }
+        Waiting::Epoll | Waiting::Poll => {
+            Ok(RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?.into())
+        }
     }
 }
 

@@ -108,12 +108,18 @@ impl<'a> Piece<'a> {
     }
 
     fn next_replica(&self) -> Option<SocketAddr> {
-        self.place.replicas.iter().find(|address| !self.failed.contains(address)).copied()
+        self.untried().next()
+    }
+
+    fn untried(&self) -> impl Iterator<Item = SocketAddr> {
+        self.place.replicas.iter().copied().filter(|address| !self.failed.contains(address))
     }
 
     /// The rest of this piece, from the best replica that has not failed.
     pub fn fetch(&mut self) -> Option<Fetch<'_>> {
-        let node = self.next_replica()?;
+        let mut untried = self.untried();
+        let (node, other) = (untried.next()?, untried.next());
+        drop(untried);
         let located = &self.place.located;
         let target = &mut self.target[self.done..];
         let range = ReadRangeV1 {
@@ -123,7 +129,7 @@ impl<'a> Piece<'a> {
             offset: self.offset - located.offset + self.done as u64,
             length: target.len() as u64,
         };
-        Some(Fetch::new(node, range, target))
+        Some(Fetch { other, ..Fetch::new(node, range, target) })
     }
 
     /// Takes the outcome of a fetch of this piece.

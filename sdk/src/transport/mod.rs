@@ -4,7 +4,9 @@
 //! may arrive in pieces of any size. Nothing above this seam may assume a stream of bytes. TCP is one
 //! implementation; tests have another, in memory.
 
+pub(crate) mod hedge;
 pub(crate) mod lane;
+pub(crate) mod latency;
 pub(crate) mod pipeline;
 pub(crate) mod stream;
 pub(crate) mod tcp;
@@ -77,6 +79,8 @@ impl TransportError {
 pub struct Fetch<'a> {
     /// Whom to ask.
     pub node: SocketAddr,
+    /// Who has the same bytes, and may be asked too when `node` is late.
+    pub other: Option<SocketAddr>,
     /// What to ask for.
     pub range: ReadRangeV1,
     /// Where the bytes belong: exactly `range.length` bytes.
@@ -91,7 +95,7 @@ impl<'a> Fetch<'a> {
     /// A fetch that has not begun.
     pub fn new(node: SocketAddr, range: ReadRangeV1, target: &'a mut [u8]) -> Self {
         let progress = RangeProgress::new(range.offset, range.length);
-        Self { node, range, target, progress, result: None }
+        Self { node, other: None, range, target, progress, result: None }
     }
 }
 

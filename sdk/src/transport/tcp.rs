@@ -14,10 +14,13 @@ use ringfs_proto::meta::data::{
 };
 use ringfs_proto::ops::{Op, Ping, ReplicaInfo, TransferReplica};
 
+use super::hedge::{Copy, HedgePolicy, Place, copies_of, is_overtaken, take_over};
 use super::lane::{Lane, Ranges, Step};
+use super::latency::Latencies;
 use super::pipeline::TcpPipeline;
 use super::stream::TcpStream;
 use super::{Fetch, Pipeline, PipelineError, RangeStream, Transport, TransportError};
+use crate::driver::process::PerProcess;
 use crate::driver::wait::{self, Interest, Waiting};
 use crate::error::Fault;
 use crate::limits::{RANGE_BYTES_MAX, REQUESTS_AHEAD, TRANSFER_BYTES_PER_SECOND_MIN};
@@ -34,23 +37,19 @@ const STALE_TRIES_MAX: usize = 2;
 pub(crate) struct Tcp {
     caller: Caller,
     waiting: Waiting,
+    hedging: HedgePolicy,
+    latencies: PerProcess<Latencies>,
 }
 
 impl Tcp {
-    pub fn new(caller: Caller, waiting: Waiting) -> Self {
-        Self { caller, waiting }
+    pub fn new(caller: Caller, waiting: Waiting, hedging: HedgePolicy) -> Self {
+        Self { caller, waiting, hedging, latencies: PerProcess::new() }
     }
 }
 
 impl Transport for Tcp {
     fn fetch(&self, fetches: &mut [Fetch<'_>], hint: ReadHint) {
-        let mut nodes: Vec<NodeReads> = Vec::new();
-        for (index, fetch) in fetches.iter().enumerate() {
-            match nodes.iter_mut().find(|node| node.address == fetch.node) {
-                Some(node) => node.order.push(index),
-                None => nodes.push(NodeReads::new(fetch.node, index, hint)),
-            }
-        }
+        let mut nodes = NodeReads::by_node(fetches, hint);
         self.drive(&mut nodes, fetches);
     }
 
@@ -155,18 +154,74 @@ struct NodeReads {
     is_done: bool,
     /// When anything last arrived, and how much had by then.
     heard: (Instant, u64),
+    /// When it was asked, until its first byte comes.
+    asked_at: Option<Instant>,
+    /// How long the first byte took, until it is recorded.
+    first_byte_after: Option<Duration>,
+    wants_write: bool,
+    /// How long it may be silent before another is asked too.
+    patience: Option<Duration>,
 }
 
 impl NodeReads {
+    /// The reads of a batch, by node.
+    fn by_node(fetches: &[Fetch<'_>], hint: ReadHint) -> Vec<Self> {
+        let mut nodes: Vec<Self> = Vec::new();
+        for (index, fetch) in fetches.iter().enumerate() {
+            match nodes.iter_mut().find(|node| node.address == fetch.node) {
+                Some(node) => node.order.push(index),
+                None => nodes.push(Self::new(fetch.node, index, hint)),
+            }
+        }
+        nodes
+    }
+
+    /// When it is late, unless something comes before.
+    fn late_at(&self) -> Option<Instant> {
+        self.patience.filter(|_| !self.is_done).map(|patience| self.heard.0 + patience)
+    }
+
+    /// Another has answered in its place: its connection is closed, and no byte of it arrives any more.
+    fn overtaken(&mut self, latencies: &Latencies) {
+        if let Some(asked) = self.asked_at.take() {
+            latencies.record(self.address, asked.elapsed(), 0);
+        }
+        (self.lane, self.is_done) = (None, true);
+    }
+
+    /// Notes the first byte.
+    fn note_latency(&mut self) {
+        let has_answered = self.lane.as_ref().is_some_and(|lane| lane.received_bytes > 0);
+        if has_answered && let Some(asked) = self.asked_at.take() {
+            self.first_byte_after = Some(asked.elapsed());
+        }
+    }
+
     fn new(address: SocketAddr, first: usize, hint: ReadHint) -> Self {
         let (order, heard) = (vec![first], (Instant::now(), 0));
-        Self { address, hint, order, asked: 0, lane: None, was_idle: false, tries: 0, is_done: false, heard }
+        Self {
+            address,
+            hint,
+            order,
+            asked: 0,
+            lane: None,
+            was_idle: false,
+            tries: 0,
+            is_done: false,
+            heard,
+            asked_at: None,
+            first_byte_after: None,
+            wants_write: false,
+            patience: None,
+        }
     }
 
     /// Does what can be done now. Returns whether to wait for writing too; `None` when all is done.
     fn advance(&mut self, fetches: &mut [Fetch<'_>], caller: &Caller) -> Option<bool> {
         loop {
-            match self.try_advance(fetches, caller) {
+            let advanced = self.try_advance(fetches, caller);
+            self.note_latency();
+            match advanced {
                 Ok(Some(write)) => return Some(write),
                 Ok(None) => {
                     self.finish(fetches, caller);
@@ -190,6 +245,7 @@ impl NodeReads {
                 self.was_idle = checkout.was_idle;
                 self.tries += 1;
                 self.heard = (Instant::now(), 0);
+                self.asked_at = Some(self.heard.0);
                 lane.insert(Lane::new(checkout.connection))
             }
         };
@@ -319,32 +375,105 @@ impl Ranges for Batch<'_, '_> {
 impl Tcp {
     /// Drives all nodes until each of their fetches has a result.
     fn drive(&self, nodes: &mut [NodeReads], fetches: &mut [Fetch<'_>]) {
-        while nodes.iter().any(|node| !node.is_done) {
-            let mut waiting = Vec::with_capacity(nodes.len());
-            for node in nodes.iter_mut().filter(|node| !node.is_done) {
-                waiting.extend(node.advance(fetches, &self.caller));
+        let latencies = self.latencies.get(Latencies::default);
+        for node in nodes.iter_mut() {
+            let has_others = node.order.iter().all(|index| fetches[*index].other.is_some());
+            node.patience = self.hedging.patience(latencies, node.address).filter(|_| has_others);
+        }
+        while self.advance(nodes, fetches) {
+            let copies = plan_hedge(nodes, fetches, latencies);
+            if !copies.is_empty() {
+                return self.race(nodes, fetches, copies);
             }
-            if let Err(fault) = self.wait(nodes, &waiting) {
-                for node in nodes.iter_mut().filter(|node| !node.is_done) {
-                    node.fail(fetches, Fault::Protocol(fault.to_string()));
+            let late_at = nodes.iter().filter_map(NodeReads::late_at).min();
+            self.wait_or_fail(nodes, &[], fetches, late_at);
+        }
+    }
+
+    /// Does what can be done now. Returns whether there is anything left.
+    fn advance(&self, nodes: &mut [NodeReads], fetches: &mut [Fetch<'_>]) -> bool {
+        let latencies = self.latencies.get(Latencies::default);
+        for node in nodes.iter_mut().filter(|node| !node.is_done) {
+            node.wants_write = node.advance(fetches, &self.caller).unwrap_or(false);
+            if let Some(latency) = node.first_byte_after.take() {
+                latencies.record(node.address, latency, self.hedging.budget_permille);
+            }
+        }
+        nodes.iter().any(|node| !node.is_done)
+    }
+
+    /// Reads on from late nodes, and from those that may be faster, until every fetch has a result from either.
+    fn race(&self, nodes: &mut [NodeReads], fetches: &mut [Fetch<'_>], copies: Vec<Copy>) {
+        tracing::debug!(ranges = copies.len(), "a replica is late: another is asked too");
+        let mut copies = copies;
+        let places: Vec<Place> = copies.iter().map(|copy| copy.place).collect();
+        let mut again: Vec<Fetch<'_>> = copies
+            .iter_mut()
+            .map(|copy| Fetch::new(copy.node, copy.range.clone(), &mut copy.memory))
+            .collect();
+        let hint = nodes.first().map_or(ReadHint::Normal, |node| node.hint);
+        let mut helpers = NodeReads::by_node(&again, hint);
+        while self.advance(nodes, fetches) {
+            self.advance(&mut helpers, &mut again);
+            for node in nodes.iter_mut().filter(|node| !node.is_done) {
+                if is_overtaken(&node.order, fetches, &again, &places) {
+                    node.overtaken(self.latencies.get(Latencies::default));
+                    take_over(&node.order, fetches, &again, &places);
                 }
+            }
+            if nodes.iter().any(|node| !node.is_done) {
+                self.wait_or_fail(nodes, &helpers, fetches, None);
             }
         }
     }
 
-    fn wait(&self, nodes: &[NodeReads], writes: &[bool]) -> Result<(), Fault> {
-        let lanes = nodes.iter().filter(|node| !node.is_done).filter_map(|node| node.lane.as_ref());
-        let interests: Result<Vec<_>, _> = lanes
-            .zip(writes)
-            .map(|(lane, write)| {
-                Ok::<_, Fault>(Interest { stream: lane.connection.stream()?, read: true, write: *write })
-            })
+    /// Waits until something can be done, or somebody has been silent for too long, or `late_at`.
+    fn wait_or_fail(
+        &self,
+        nodes: &mut [NodeReads],
+        helpers: &[NodeReads],
+        fetches: &mut [Fetch<'_>],
+        late_at: Option<Instant>,
+    ) {
+        if let Err(fault) = self.wait(nodes.iter().chain(helpers), late_at) {
+            for node in nodes.iter_mut().filter(|node| !node.is_done) {
+                node.fail(fetches, Fault::Protocol(fault.to_string()));
+            }
+        }
+    }
+
+    fn wait<'n>(
+        &self,
+        nodes: impl Iterator<Item = &'n NodeReads> + Clone,
+        late_at: Option<Instant>,
+    ) -> Result<(), Fault> {
+        let open = nodes.filter(|node| !node.is_done);
+        let lanes = open.clone().filter_map(|node| Some((node.lane.as_ref()?, node.wants_write)));
+        let interests: Result<Vec<_>, Fault> = lanes
+            .map(|(lane, write)| Ok(Interest { stream: lane.connection.stream()?, read: true, write }))
             .collect();
         let interests = interests?;
-        let silence = nodes.iter().filter(|node| !node.is_done).map(|node| node.heard.0).min();
-        if let Some(since) = silence {
-            wait::any(&interests, since + self.caller.io_timeout, self.waiting)?;
+        let silent_at = open.map(|node| node.heard.0 + self.caller.io_timeout).min();
+        if let Some(until) = silent_at.into_iter().chain(late_at).min() {
+            wait::any(&interests, until, self.waiting)?;
         }
         Ok(())
     }
+}
+
+/// What is asked for again at others, of the nodes that are late now. Each is looked at once.
+fn plan_hedge(nodes: &mut [NodeReads], fetches: &[Fetch<'_>], latencies: &Latencies) -> Vec<Copy> {
+    let mut copies = Vec::new();
+    for node in nodes.iter_mut() {
+        if node.late_at().is_none_or(|late| late > Instant::now()) {
+            continue;
+        }
+        node.patience = None;
+        if let Some(of_node) = copies_of(&node.order, fetches)
+            && latencies.may_hedge()
+        {
+            copies.extend(of_node);
+        }
+    }
+    copies
 }

@@ -27,6 +27,8 @@ pub struct State {
     pub blocks: Mutex<HashMap<BlockId, Vec<u8>>>,
     /// Every reply to a read has a flipped bit in its data.
     pub corrupts: AtomicBool,
+    /// Reads are answered when this is off again.
+    pub holds_reads: AtomicBool,
     /// Replies to reads are cut in the middle, and the connection with them.
     pub truncates: AtomicBool,
     /// Pipelines are refused.
@@ -127,6 +129,7 @@ fn read_ranges(state: &State, connection: &mut Connection, header: &Header, meta
     state.reads_active_max.fetch_max(active, SeqCst);
     state.reads.fetch_add(1, SeqCst);
     let together = state.reads_together.load(SeqCst);
+    wait_until("reads are answered", || !state.holds_reads.load(SeqCst));
     wait_until("reads in progress", || state.reads_active_max.load(SeqCst) >= together);
     let mut credit = request.credit_bytes;
     // Ranges are answered last one first: a client must not rely on their order.
