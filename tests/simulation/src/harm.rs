@@ -116,13 +116,16 @@ impl World {
 
     /// Whether a datanode has a whole replica of a closed block.
     fn is_good(&self, host: HostId, block: BlockRef) -> bool {
+        self.has_whole(host, block) && !self.damaged.contains(&(host, block.block))
+    }
+
+    fn has_whole(&self, host: HostId, block: BlockRef) -> bool {
         let replica = self.datanodes.get(&host).and_then(|datanode| datanode.node.store.find(block.block));
-        let is_whole = replica.is_some_and(|replica| {
+        replica.is_some_and(|replica| {
             replica.state() == ReplicaState::Finalized
                 && !replica.is_corrupt()
                 && replica.block_ref() == block
-        });
-        is_whole && !self.damaged.contains(&(host, block.block))
+        })
     }
 
     fn is_good_elsewhere(&self, host: HostId, block: BlockRef) -> bool {
@@ -147,5 +150,23 @@ impl World {
         }
         self.executor.note(|| format!("up: {:?}", self.datanodes.keys().collect::<Vec<_>>()));
         namenode.look(|core| self.executor.note(|| format!("{:?}", core.metrics().gauges)));
+    }
+
+    /// Every closed block has its replicas, on the disks and not only in the namenode's mind.
+    pub(crate) fn check_replicas(&self) {
+        let Some(namenode) = &self.namenode else { return };
+        let closed = namenode.look(|core| -> Vec<(BlockRef, usize)> {
+            let state = core.state();
+            let closed = state.all_blocks().filter(|view| !view.is_open);
+            let wanted =
+                |block: BlockRef| state.block(block.block).map_or(1, |(_, file)| file.replication.into());
+            closed.map(|view| (view.block, wanted(view.block))).collect()
+        });
+        for (block, wanted) in closed {
+            let whole = self.datanodes.keys().filter(|host| self.has_whole(**host, block)).count();
+            if whole < wanted.min(self.datanodes.len()) {
+                self.violated(format!("{block:?} has {whole} replicas in quiet, {wanted} are wanted"));
+            }
+        }
     }
 }

@@ -36,6 +36,11 @@ pub fn check(world: &mut World) {
     };
     world.executor.spawn(HOST, coroutine::run(body));
     world.run_until(|_| done.get());
+    // Readers have found bad replicas: they are replaced.
+    world.run_for(2 * SECOND);
+    settle(world);
+    world.check_replicas();
+    world.check_replay();
 }
 
 fn settle(world: &mut World) {
@@ -46,13 +51,23 @@ fn settle(world: &mut World) {
         }
         world.run_for(SECOND);
     }
-    let what = world.namenode.as_ref().map(|namenode| namenode.look(|core| format!("{:?}", core.metrics())));
+    let what =
+        world.namenode.as_ref().map(|namenode| namenode.look(|core| format!("{:?}", core.metrics().gauges)));
     world.shared.model.borrow_mut().violated(format!("things do not settle: {what:?}"));
 }
 
 fn is_settled(core: &ringfs_namenode::core::Core) -> bool {
     let gauges = &core.metrics().gauges;
-    gauges.safe_mode.get() == 0 && gauges.blocks_missing.get() == 0
+    let wrong = [
+        &gauges.safe_mode,
+        &gauges.blocks_missing,
+        &gauges.blocks_short,
+        &gauges.blocks_corrupt,
+        &gauges.pending_deletions,
+        &gauges.replicas_leaving,
+        &gauges.parked,
+    ];
+    wrong.iter().all(|gauge| gauge.get() == 0)
 }
 
 fn read_everything(client: &Client, shared: &Shared, pause: &dyn Fn()) {

@@ -204,7 +204,7 @@ impl World {
         !self.shared.model.borrow().violations().is_empty()
     }
 
-    fn violated(&self, what: String) {
+    pub(crate) fn violated(&self, what: String) {
         self.shared.model.borrow_mut().violated(what);
     }
 
@@ -226,7 +226,7 @@ impl World {
     /// Workers work and things fail, until all work is done.
     fn work(&mut self) {
         for worker in 0..usize::from(CLIENTS) {
-            self.left.push(Rc::new(Cell::new(self.random.range(40..90) as u32)));
+            self.left.push(Rc::new(Cell::new(self.random.range(50..100) as u32)));
             self.start_worker(worker);
         }
         let targets = Targets {
@@ -256,6 +256,20 @@ impl World {
             }
         }
         quiet::check(self);
+    }
+
+    /// A namenode that starts again from its disk has the same namespace.
+    pub(crate) fn check_replay(&mut self) {
+        let digest = |world: &Self| {
+            world.namenode.as_ref().map(|namenode| namenode.look(|core| core.state().digest()))
+        };
+        let before = digest(self);
+        self.end(NAMENODE, true);
+        self.start(NAMENODE);
+        let after = digest(self);
+        if before != after && !self.has_failed() {
+            self.violated(format!("the namespace is another after a start: {before:?}, {after:?}"));
+        }
     }
 
     /// Runs until something is so, or something is wrong.
