@@ -17,7 +17,8 @@
 //! ```
 //!
 //! **Faults.** A namenode that restarts is a pause, not an error (until [`ClientBuilder::deadline`]); a replica that is
-//! unreachable or corrupt is replaced by another within the call. Every byte is verified before a call returns it.
+//! unreachable or corrupt is replaced by another within the call, one that is late is hedged. A datanode that fails under a
+//! write is dropped or replaced while the write goes on. Every byte is verified before a call returns it.
 //!
 //! **fork.** A child may use clients and readers that its parent made: it opens connections of its own under a session
 //! of its own. A writer of the parent answers `EBADF` in the child.
