@@ -27,7 +27,8 @@ pub const CHUNK_BYTES: u32 = 512;
 /// A block of an open file, which a test writes itself.
 #[derive(Debug, Clone)]
 pub struct TestBlock {
-    key: ClusterKey,
+    /// The cluster's key.
+    pub key: ClusterKey,
     /// The block.
     pub block: BlockId,
     /// The stamp that the namenode gave it.
