@@ -137,6 +137,15 @@ impl BlockMap {
         pipeline
     }
 
+    /// A committed block is written again: its good replicas are what its next pipeline begins with.
+    pub fn reopen(&mut self, slot: Slot, block: BlockRefV1) {
+        let pipeline: Vec<StorageIndex> = self.storages(slot).collect();
+        pipeline.iter().for_each(|storage| self.discount(slot, *storage));
+        let replica = ReplicaV1 { block, state: ReplicaState::Finalized };
+        let replicas = pipeline.iter().map(|storage| (*storage, replica)).collect();
+        self.open.insert(slot, OpenBlock { pipeline, promised_bytes: 0, replicas });
+    }
+
     /// A block is gone. Returns every storage that may have a replica.
     pub fn remove(&mut self, slot: Slot) -> BTreeSet<StorageIndex> {
         let mut storages: BTreeSet<StorageIndex> = self.all_storages(slot).collect();

@@ -44,6 +44,12 @@ pub struct Config {
     pub replication_work_per_tick: usize,
     /// How long a copy may take beside the time for its bytes, ms.
     pub replication_timeout_ms: u64,
+    /// How long after its writer's last connection is gone others may take over a file, ms.
+    pub lease_soft_ms: u64,
+    /// How long after its writer's last connection is gone a file is recovered and closed, ms.
+    pub lease_hard_ms: u64,
+    /// How long a block recovery waits for datanodes that do not answer, ms; doubled when it has to begin again.
+    pub block_recovery_timeout_ms: u64,
     /// Most connections.
     pub connections_max: usize,
     /// Most calls that wait for the namespace thread.
@@ -94,6 +100,9 @@ impl Default for Config {
             replication_streams_per_node: 2,
             replication_work_per_tick: 100,
             replication_timeout_ms: 60_000,
+            lease_soft_ms: 60_000,
+            lease_hard_ms: 20 * 60_000,
+            block_recovery_timeout_ms: 10_000,
             connections_max: 16_384,
             calls_queued_max: 65_536,
             calls_queued_per_user_max: 8192,

@@ -4,11 +4,15 @@
 //! batch is durable is it applied and answered. Reads are answered at once from applied state.
 
 mod changes;
+mod leases;
 mod membership;
 mod parked;
+mod pipelines;
 mod reads;
+mod recovery;
 mod replication;
 mod safe_mode;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod verification;
@@ -16,6 +20,7 @@ mod verification;
 use std::collections::{BTreeMap, VecDeque};
 
 use ringfs_proto::capability::ClusterKey;
+use ringfs_proto::hello::Role;
 use ringfs_proto::ids::{BlockId, CallId, ClusterId, LogIndex, SessionId, Stamp};
 use ringfs_proto::{Code, WireError};
 
@@ -29,8 +34,10 @@ use crate::wal::BatchBuilder;
 use crate::wal::record::RecordV1;
 
 use parked::Parked;
+use recovery::Recoveries;
 use replication::Replication;
 use safe_mode::SafeMode;
+use sessions::Sessions;
 
 /// The time, as the shell knows it.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +72,8 @@ pub struct Core {
     blocks: BlockMap,
     nodes: Datanodes,
     replication: Replication,
+    sessions: Sessions,
+    recoveries: Recoveries,
     cluster: ClusterId,
     key: ClusterKey,
     config: Config,
@@ -107,11 +116,14 @@ impl Core {
             }
         }
         let last_ids = (state.last_block(), state.last_stamp());
+        let (sessions, recoveries) = leases::after_start(state.leases(), now);
         let mut core = Self {
             state,
             blocks,
             nodes: Datanodes::new(patience, seed),
             replication: Replication::default(),
+            sessions,
+            recoveries,
             cluster,
             key,
             config,
@@ -137,11 +149,14 @@ impl Core {
     /// Takes a call. Its answer comes out of [`Core::take_answers`], now or later.
     pub fn call(&mut self, call: Call, now: Now) {
         self.metrics.count_call(call.request.op());
+        if call.caller.role == Role::Client {
+            self.sessions.attach(call.caller.connection, call.caller.session);
+        }
         if let Some(result) = self.read(&call, now) {
             self.answer(call, result);
         } else if let Some(result) = self.datanode_call(&call, now) {
             self.answer(call, result);
-        } else {
+        } else if let Some(call) = self.lease_call(call, now) {
             self.change(call, now);
         }
     }
@@ -160,6 +175,7 @@ impl Core {
     /// A connection is gone.
     pub fn disconnected(&mut self, connection: u64) {
         self.nodes.disconnected(connection);
+        self.sessions.detach(connection);
     }
 
     /// Time has passed: called several times a second.
@@ -169,6 +185,8 @@ impl Core {
         lost.storages.into_iter().for_each(|storage| self.forget_storage(storage));
         self.look_at_racks(false);
         self.replicate(now);
+        self.look_at_leases(now);
+        self.look_at_recoveries(now);
         for call in self.parked.expired(now.mono_ms) {
             let message = "the last block is not reported by enough datanodes yet";
             self.answer(call, Err(WireError::new(Code::NotReplicatedYet, message)));
@@ -235,6 +253,7 @@ fn audit(call: &Call, result: &Result<Reply, WireError>) {
         Request::Create(request) => (request.path.as_str(), ""),
         Request::Rename(request) => (request.source.as_str(), request.target.as_str()),
         Request::Delete(request) => (request.path.as_str(), ""),
+        Request::RecoverLease(request) => (request.path.as_str(), ""),
         Request::GetBlockLocations(request) => match &request.file {
             ringfs_proto::meta::namespace::FileRefV1::Path(path) => (path.as_str(), ""),
             ringfs_proto::meta::namespace::FileRefV1::Inode(_) => return,

@@ -2,6 +2,7 @@
 
 mod commands;
 mod excess;
+mod holders;
 mod load;
 mod placement;
 mod racks;

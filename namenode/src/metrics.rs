@@ -42,6 +42,7 @@ pub struct Gauges {
     pub replicas_leaving: Value,
     pub copying_waits: Value,
     pub open_files: Value,
+    pub recoveries: Value,
     pub pending_deletions: Value,
     pub datanodes_live: Value,
     pub datanodes_stale: Value,
@@ -183,6 +184,11 @@ impl Metrics {
                 &gauges.copying_waits,
             ),
             gauge("ringfs_namenode_open_files", "Files open for writing.", &gauges.open_files),
+            gauge(
+                "ringfs_namenode_recoveries",
+                "Files whose leases are being recovered.",
+                &gauges.recoveries,
+            ),
             gauge(
                 "ringfs_namenode_pending_deletions",
                 "Replicas that wait to be deleted.",

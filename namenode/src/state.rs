@@ -11,6 +11,7 @@ mod blocks;
 mod children;
 mod id_map;
 mod inode;
+mod leases;
 mod names;
 mod principals;
 mod read;
@@ -19,14 +20,13 @@ mod retry;
 mod tests;
 mod tree;
 
-use std::collections::BTreeMap;
-
 use ringfs_proto::WireError;
 use ringfs_proto::ids::{BlockId, InodeId, LogIndex, SessionId, Stamp};
 use ringfs_proto::meta::namespace::BlockRefV1;
 
 pub use arena::Slot;
 pub use blocks::BlockView;
+pub use leases::{Leases, OpenFile, Recovered};
 pub use read::FileView;
 
 use arena::Arena;
@@ -57,6 +57,13 @@ pub enum Applied {
     Deleted(bool),
     /// Whether the path is that of a file.
     ReplicationSet(bool),
+    /// The writer of a block has a stamp for its next pipeline.
+    StampGiven {
+        /// The block under the stamp that it has until then, with the length that its writer named.
+        block: BlockRefV1,
+        /// The stamp.
+        stamp: Stamp,
+    },
 }
 
 /// Result of applying a record.
@@ -69,6 +76,10 @@ pub enum Effect {
     BlockAdded(Slot, BlockRefV1),
     /// A block has its final length for now.
     BlockCommitted(Slot, BlockRefV1),
+    /// A block has a new stamp, and a new pipeline.
+    PipelineUpdated(Slot, BlockRefV1),
+    /// A committed block is open again; so it was until now.
+    BlockReopened(Slot, BlockRefV1),
     /// A block is gone; its slot may be used again by the next effect.
     BlockRemoved(Slot, BlockRefV1),
     /// The file of a committed block wants another number of replicas.
@@ -97,7 +108,7 @@ pub struct State {
     directories: Arena<Children>,
     blocks: Blocks,
     principals: Principals,
-    open: BTreeMap<InodeId, SessionId>,
+    leases: Leases,
     retry: RetryCache,
     counts: Counts,
     last_inode: InodeId,
@@ -119,7 +130,7 @@ impl State {
             directories: Arena::default(),
             blocks: Blocks::default(),
             principals,
-            open: BTreeMap::new(),
+            leases: Leases::default(),
             retry: RetryCache::default(),
             counts: Counts { directories: 1, ..Counts::default() },
             last_inode: ROOT,
@@ -169,7 +180,12 @@ impl State {
 
     /// Files that are open for writing.
     pub fn open_files(&self) -> usize {
-        self.open.len()
+        self.leases.count()
+    }
+
+    /// Who writes which file.
+    pub fn leases(&self) -> &Leases {
+        &self.leases
     }
 
     /// The result of a call that was applied before.

@@ -1,6 +1,6 @@
 //! Changes of the namespace: filtered, logged, applied, answered.
 
-use ringfs_proto::ids::{BlockId, LogIndex, SessionId, Stamp, Term};
+use ringfs_proto::ids::{BlockId, CallId, LogIndex, SessionId, Stamp, Term};
 use ringfs_proto::limits::{
     BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, REPLICATION_MAX,
 };
@@ -98,10 +98,10 @@ impl Core {
             Request::AddBlock(request) => self.filter_add_block(request, call),
             Request::AbandonBlock(request) => {
                 self.check_safe_mode(&format!("abandon block {}", request.block))?;
-                self.state.check_lease(request.inode, call.caller.session)?;
+                self.check_not_recovering(request.inode, call.caller.session)?;
                 log(ChangeV1::AbandonBlock(AbandonBlockV1 { inode: request.inode, block: request.block }))
             }
-            Request::Complete(request) => self.filter_complete(request),
+            Request::Complete(request) => self.filter_complete(request, call),
             Request::Rename(request) => {
                 self.check_safe_mode(&format!("rename {}", request.source))?;
                 let source = Components::parse(&request.source)?.canonical();
@@ -114,6 +114,8 @@ impl Core {
                 log(ChangeV1::Delete(DeleteV1 { path, recursive: request.recursive }))
             }
             Request::SetReplication(request) => self.filter_set_replication(request),
+            Request::UpdateBlockForPipeline(request) => log(self.filter_new_stamp(request, call)?),
+            Request::UpdatePipeline(request) => log(self.filter_update_pipeline(request, call)?),
             other => Err(WireError::new(Code::Unsupported, format!("{} is no change", other.op().name()))),
         }
     }
@@ -174,7 +176,7 @@ impl Core {
 
     fn filter_add_block(&mut self, request: &AddBlockRequestV1, call: &Call) -> Result<Filtered, WireError> {
         self.check_safe_mode(&format!("add a block to inode {}", request.inode))?;
-        self.state.check_lease(request.inode, call.caller.session)?;
+        self.check_writer(request.inode, call.caller.session, request.previous)?;
         let file = self.state.file(request.inode)?;
         if let Some(block) = self.unreported(request.previous) {
             return Ok(Filtered::Park(block));
@@ -198,12 +200,19 @@ impl Core {
             return Err(WireError::new(Code::NoRoom, message));
         }
         let (block, stamp) = self.next_block();
-        let change = AddBlockV1 { inode: request.inode, previous: request.previous, block, stamp };
+        let change = AddBlockV1 {
+            inode: request.inode,
+            previous: request.previous,
+            block,
+            stamp,
+            pipeline: pipeline.iter().map(|storage| self.nodes.storage_id(*storage)).collect(),
+        };
         Ok(Filtered::Log(ChangeV1::AddBlock(change), Promise { pipeline, bytes: file.block_size }))
     }
 
-    fn filter_complete(&self, request: &CompleteRequestV1) -> Result<Filtered, WireError> {
+    fn filter_complete(&self, request: &CompleteRequestV1, call: &Call) -> Result<Filtered, WireError> {
         self.check_safe_mode(&format!("close inode {}", request.inode))?;
+        self.check_not_recovering(request.inode, call.caller.session)?;
         if let Some(block) = self.unreported(request.last) {
             return Ok(Filtered::Park(block));
         }
@@ -227,16 +236,35 @@ impl Core {
     }
 
     fn log(&mut self, call: Call, change: ChangeV1, promise: Promise, now: Now) {
+        let Call { caller, call: id, lowest_unanswered, .. } = &call;
+        let by = (caller.session, *id, *lowest_unanswered.min(id), caller.user.clone());
+        self.log_by(by, change, vec![call], promise, now);
+    }
+
+    /// Logs a change of the namenode itself. `call` is answered when it is applied.
+    pub(super) fn log_own(&mut self, change: ChangeV1, call: Option<Call>, now: Now) {
+        let by = (SessionId::default(), CallId(0), CallId(0), String::new());
+        self.log_by(by, change, call.into_iter().collect(), Promise::default(), now);
+    }
+
+    fn log_by(
+        &mut self,
+        (session, call, lowest_unanswered, user): (SessionId, CallId, CallId, String),
+        change: ChangeV1,
+        waiters: Vec<Call>,
+        promise: Promise,
+        now: Now,
+    ) {
         let last = self.pending.back().map(|pending| (pending.record.index, pending.record.time_ms));
         let (index, time_ms) = last.unwrap_or((self.state.applied(), self.state.time_ms()));
         let record = RecordV1 {
             index: LogIndex(index.0 + 1),
             term: TERM,
             time_ms: time_ms.max(now.wall_ms),
-            session: call.caller.session,
-            call: call.call,
-            lowest_unanswered: call.lowest_unanswered.min(call.call),
-            user: call.caller.user.clone(),
+            session,
+            call,
+            lowest_unanswered,
+            user,
             change,
         };
         if self.filling.is_full() {
@@ -247,7 +275,7 @@ impl Core {
         if record.session != SessionId::default() {
             self.in_flight.insert((record.session, record.call), record.index);
         }
-        self.pending.push_back(Pending { record, waiters: vec![call], promise });
+        self.pending.push_back(Pending { record, waiters, promise });
     }
 
     /// Applies a durable change and answers everyone who waits for it.
@@ -264,6 +292,7 @@ impl Core {
             self.take_effect(effect, &promise, now);
         }
         self.effects = effects;
+        self.leases_changed(&record, &outcome, now);
         for call in waiters {
             let result = self.reply_to(&call, &outcome, now);
             self.answer(call, result);
@@ -284,6 +313,8 @@ impl Core {
                 self.removed(slot, block);
             }
             Effect::ReplicationChanged(slot) => self.judge(slot),
+            Effect::PipelineUpdated(slot, block) => self.pipeline_updated(slot, block),
+            Effect::BlockReopened(slot, block) => self.reopened(slot, block),
         }
     }
 
@@ -296,6 +327,9 @@ impl Core {
 
     /// What the caller gets for an outcome, now or when it asks again.
     fn reply_to(&mut self, call: &Call, outcome: &Outcome, now: Now) -> Result<Reply, WireError> {
+        if matches!(call.request, Request::RecoverLease(_)) {
+            return Ok(Self::lease_recovery(outcome));
+        }
         let applied = outcome.clone()?;
         let done = DoneV1 { index: self.state.applied() };
         let gone = |inode| WireError::new(Code::NotFound, format!("inode {inode} was deleted"));
@@ -308,7 +342,7 @@ impl Core {
                 self.state.stat_inode(inode).map(Reply::Complete).ok_or_else(|| gone(inode))
             }
             (Request::AddBlock(request), Applied::BlockAdded(block)) => {
-                let located = self.locate_for_writing(block, call, now).ok_or_else(|| gone(request.inode))?;
+                let located = self.locate_for_writing(request.inode, block, call, now)?;
                 Ok(Reply::AddBlock(AddBlockReplyV1 { located }))
             }
             (Request::Delete(_), Applied::Deleted(deleted)) => Ok(Reply::Delete(DeleteReplyV1 { deleted })),
@@ -318,6 +352,10 @@ impl Core {
             (Request::Mkdirs(_), Applied::Done) => Ok(Reply::Mkdirs(done)),
             (Request::Rename(_), Applied::Done) => Ok(Reply::Rename(done)),
             (Request::AbandonBlock(_), Applied::Done) => Ok(Reply::AbandonBlock(done)),
+            (Request::UpdatePipeline(_), Applied::Done) => Ok(Reply::UpdatePipeline(done)),
+            (Request::UpdateBlockForPipeline(request), Applied::StampGiven { block, stamp }) => {
+                self.stamp_given(request.inode, block, stamp, call, now)
+            }
             (request, applied) => {
                 let message =
                     format!("call {} of the session was {applied:?}, not {}", call.call, request.op().name());

@@ -84,6 +84,7 @@ impl Core {
             self.forget_storage(storage);
         }
         let per_second = self.config.invalidations_per_second;
+        self.renew_by_blocks(&request.written);
         let mut commands = self.nodes.heartbeat(index, request, now.mono_ms, per_second, may_invalidate);
         commands.retain_mut(|command| self.is_still_wanted(index, command));
         Ok(HeartbeatReplyV1 { clock_s: now.wall_ms / 1000, commands })
@@ -124,8 +125,9 @@ impl Core {
                 ReplicaChangeV1::Stored(replica) => self.stored(storage_index, *replica),
                 ReplicaChangeV1::Deleted(block) => self.deleted(storage_index, *block),
                 ReplicaChangeV1::Corrupt(block) => self.corrupt(storage_index, *block),
-                ReplicaChangeV1::Fenced(_) => {}
+                ReplicaChangeV1::Fenced(fenced) => self.fenced(storage_index, *fenced),
             }
+            self.tell_recovery(storage_index, change, now);
             self.wake_parked(block.block, now);
         }
         self.look_at_safe_mode();
@@ -159,6 +161,7 @@ impl Core {
                 reporting.seen.insert(view.slot);
             }
             self.stored(storage_index, *replica);
+            self.tell_recovery(storage_index, &ReplicaChangeV1::Stored(*replica), now);
             self.wake_parked(replica.block.block, now);
         }
         if request.is_last {

@@ -1,7 +1,7 @@
 //! Calls that change nothing: answered at once from applied state.
 
 use ringfs_proto::capability::{Capability, CapabilityBytes, LIFETIME_S, Mode};
-use ringfs_proto::ids::{BlockId, PrincipalId};
+use ringfs_proto::ids::{BlockId, InodeId, PrincipalId};
 use ringfs_proto::limits::{CHUNK_BYTES_NATIVE, LOCATED_BLOCKS_MAX, PACKET_DATA_BYTES_DEFAULT};
 use ringfs_proto::meta::admin::{DatanodeReportReplyV1, FsStatsReplyV1, ServerDefaultsReplyV1};
 use ringfs_proto::meta::namespace::{GetBlockLocationsReplyV1, GetBlockLocationsRequestV1, LocatedBlockV1};
@@ -11,7 +11,6 @@ use ringfs_proto::{Code, WireError};
 use super::{Core, Now};
 use crate::blocks::StorageIndex;
 use crate::calls::{Call, Reply, Request};
-use crate::datanodes::Placement;
 use crate::state::{BlockView, FileView};
 
 impl Core {
@@ -65,7 +64,8 @@ impl Core {
         let mut storages: Vec<StorageIndex> = self.blocks.storages(view.slot).collect();
         if let Some(open) = self.blocks.open(view.slot).filter(|_| view.is_open) {
             // The pipeline is known until a restart, what was reported after it.
-            storages.extend(open.pipeline.iter().chain(open.replicas.keys()));
+            let current = open.replicas.iter().filter(|(_, replica)| replica.block.stamp >= view.block.stamp);
+            storages.extend(open.pipeline.iter().chain(current.map(|(storage, _)| storage)));
             storages.sort_unstable();
             storages.dedup();
         }
@@ -76,27 +76,35 @@ impl Core {
         self.located(file, view, &storages, Mode::Read, call, now)
     }
 
-    /// A new block for writing, with its pipeline; chosen again when a restart has forgotten it.
+    /// A new block for writing, with the pipeline that was logged for it.
+    ///
+    /// # Errors
+    /// `NotFound`; `Busy` after a restart, until a datanode of the pipeline is back.
     pub(super) fn locate_for_writing(
         &mut self,
+        inode: InodeId,
         block: BlockId,
         call: &Call,
         now: Now,
-    ) -> Option<LocatedBlockV1> {
-        let (view, file) = self.state.block(block)?;
+    ) -> Result<LocatedBlockV1, WireError> {
+        let gone = || WireError::new(Code::NotFound, format!("block {block} of inode {inode} is gone"));
+        let (view, file) = self.state.block(block).ok_or_else(gone)?;
         let mut pipeline = self.blocks.open(view.slot).map(|open| open.pipeline.clone()).unwrap_or_default();
         if pipeline.is_empty() && view.is_open {
-            let (replicas, writer) = (file.replication as usize, call.caller.address);
-            pipeline =
-                self.nodes.place(&Placement { replicas, bytes: file.block_size, writer, excluded: &[] });
-            self.blocks.set_pipeline(view.slot, pipeline.clone(), file.block_size);
+            pipeline = self.logged_pipeline(inode);
+            if pipeline.is_empty() {
+                let message =
+                    format!("no datanode of the pipeline of block {block} is back after the restart");
+                return Err(WireError::new(Code::Busy, message));
+            }
+            self.blocks.set_pipeline(view.slot, pipeline.clone(), 0);
         }
         let offset = self
             .state
             .last_block_of(&file)
             .filter(|last| last.slot == view.slot)
             .map_or(0, |last| last.offset);
-        Some(self.located(&file, &BlockView { offset, ..view }, &pipeline, Mode::Write, call, now))
+        Ok(self.located(&file, &BlockView { offset, ..view }, &pipeline, Mode::Write, call, now))
     }
 
     fn located(
@@ -117,7 +125,14 @@ impl Core {
         }
     }
 
-    fn sign(&self, file: &FileView, view: &BlockView, mode: Mode, call: &Call, now: Now) -> CapabilityBytes {
+    pub(super) fn sign(
+        &self,
+        file: &FileView,
+        view: &BlockView,
+        mode: Mode,
+        call: &Call,
+        now: Now,
+    ) -> CapabilityBytes {
         let user = self.state.principal(&call.caller.user).unwrap_or(PrincipalId(u32::MAX));
         self.sign_for(file, view, mode, user, now)
     }
@@ -192,6 +207,7 @@ impl Core {
         gauges.copying_waits.set(u64::from(self.nodes.is_copying_held()));
         gauges.replicas_leaving.set(self.blocks.leaving_count());
         gauges.open_files.set(self.state.open_files() as u64);
+        gauges.recoveries.set(self.recoveries.count() as u64);
         gauges.pending_deletions.set(self.nodes.pending_invalidations());
         gauges.datanodes_live.set(u64::from(live));
         gauges.datanodes_stale.set(u64::from(stale));

@@ -187,10 +187,15 @@ impl Core {
         for storage in self.blocks.remove(slot) {
             self.nodes.invalidate(storage, block);
         }
+        self.give_up_copies_to(slot);
+        self.judge(slot);
+    }
+
+    /// Copies of a block are of no use any more.
+    pub(super) fn give_up_copies_to(&mut self, slot: Slot) {
         for expected in self.replication.copies.cancel(slot) {
             self.end_copy(&expected);
         }
-        self.judge(slot);
     }
 
     /// No replica of a storage counts any more. They are forgotten in turns.

@@ -6,6 +6,8 @@ mod convergence;
 mod datanodes;
 mod fleet;
 mod invalidation;
+mod leases;
+mod pipelines;
 mod replication;
 mod reports;
 mod retries;

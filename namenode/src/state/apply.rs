@@ -2,6 +2,7 @@
 
 mod delete;
 mod file;
+mod lease;
 mod rename;
 mod replication;
 
@@ -32,10 +33,15 @@ impl State {
         assert!(record.time_ms >= self.time_ms, "time in the log never decreases");
         self.applied = record.index;
         self.time_ms = record.time_ms;
-        if let ChangeV1::AddBlock(change) = &record.change {
-            // Whether or not the record is refused: an id that was logged is never given out again.
-            self.last_block = self.last_block.max(change.block);
-            self.last_stamp = self.last_stamp.max(change.stamp);
+        // Whether or not the record is refused: an id that was logged is never given out again.
+        match &record.change {
+            ChangeV1::AddBlock(change) => {
+                self.last_block = self.last_block.max(change.block);
+                self.last_stamp = self.last_stamp.max(change.stamp);
+            }
+            ChangeV1::NewStamp(change) => self.last_stamp = self.last_stamp.max(change.stamp),
+            ChangeV1::FenceWriter(change) => self.last_stamp = self.last_stamp.max(change.stamp),
+            _ => {}
         }
         if let Some(outcome) = self.retry.get(record.session, record.call) {
             return outcome.clone();
@@ -62,6 +68,10 @@ impl State {
             ChangeV1::Rename(change) => self.rename(change, effects),
             ChangeV1::Delete(change) => self.delete(change, effects),
             ChangeV1::SetReplication(change) => self.set_replication(change, effects),
+            ChangeV1::NewStamp(change) => self.new_stamp(change, record.session, effects),
+            ChangeV1::UpdatePipeline(change) => self.update_pipeline(change, record.session, effects),
+            ChangeV1::FenceWriter(change) => self.fence_writer(change),
+            ChangeV1::CloseFile(change) => self.close_file(change, effects),
         }
     }
 

@@ -99,6 +99,16 @@ impl Blocks {
         self.blocks.get_mut(slot).length = length;
     }
 
+    /// Gives a block another stamp.
+    pub fn set_stamp(&mut self, slot: Slot, stamp: Stamp) {
+        self.blocks.get_mut(slot).stamp = stamp;
+    }
+
+    /// Opens a committed block again: its length is not known here any more. It is the last of its file.
+    pub fn reopen(&mut self, slot: Slot) {
+        self.blocks.get_mut(slot).length = OPEN;
+    }
+
     /// The last block of a file.
     pub fn last(&self, list: BlockList) -> Option<BlockView> {
         match list {

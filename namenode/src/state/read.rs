@@ -177,7 +177,7 @@ impl State {
             block_size: u64::from(block_size_units) * BLOCK_SIZE_UNIT,
             checksum,
             chunk_bytes: if chunk_log2 == 0 { 0 } else { 1 << chunk_log2 },
-            session: self.open.get(&inode.id).copied(),
+            session: self.leases.get(inode.id).map(|file| file.session),
             blocks,
         })
     }
@@ -221,6 +221,12 @@ impl State {
                     bytes.extend([u8::from(view.is_open)]);
                 }
             }
+        }
+        for (inode, file) in self.leases.iter() {
+            bytes.extend(format!("{inode} {file:?}").bytes());
+        }
+        for (inode, recovered) in self.leases.iter_recovered() {
+            bytes.extend(format!("{inode} {recovered:?}").bytes());
         }
         ringfs_proto::checksum::crc32(&bytes)
     }

@@ -58,7 +58,13 @@ impl Driver {
 
     fn add_block(&mut self, inode: InodeId, previous: Option<BlockRefV1>) -> Result<BlockId, Code> {
         let (block, stamp) = (BlockId(self.state.last_block().0 + 1), Stamp(self.state.last_stamp().0 + 1));
-        match self.apply(ChangeV1::AddBlock(AddBlockV1 { inode, previous, block, stamp })) {
+        match self.apply(ChangeV1::AddBlock(AddBlockV1 {
+            inode,
+            previous,
+            block,
+            stamp,
+            pipeline: Vec::new(),
+        })) {
             Ok(Applied::BlockAdded(block)) => Ok(block),
             Ok(other) => panic!("add_block answered {other:?}"),
             Err(error) => Err(error.code),
@@ -154,7 +160,13 @@ fn an_abandoned_block_is_gone_and_can_be_abandoned_again() {
 fn only_the_lease_holder_writes() {
     let mut driver = Driver::new();
     let inode = driver.create("/f").expect("created");
-    let add = ChangeV1::AddBlock(AddBlockV1 { inode, previous: None, block: BlockId(1), stamp: Stamp(1) });
+    let add = ChangeV1::AddBlock(AddBlockV1 {
+        inode,
+        previous: None,
+        block: BlockId(1),
+        stamp: Stamp(1),
+        pipeline: Vec::new(),
+    });
     let other = SessionId([2; 16]);
     let code = |outcome: Outcome| outcome.expect_err("refused").code;
     assert_eq!(code(driver.apply_as(other, CallId(1), add)), Code::LeaseLost);
@@ -163,6 +175,92 @@ fn only_the_lease_holder_writes() {
     assert_eq!(driver.add_block(inode, None), Err(Code::LeaseLost), "the old writer has lost its file");
     driver.apply(delete("/f", false)).expect("an open file can be deleted");
     assert_eq!(driver.state.open_files(), 0);
+}
+
+/// Each record of leases twice under the same call, and once more in a second namespace: nothing differs.
+#[test]
+fn records_of_leases_are_applied_once_and_replay_alike() {
+    let mut driver = Driver::new();
+    let namenode = SessionId::default();
+    let inode = driver.create("/f").expect("created");
+    let id = driver.add_block(inode, None).expect("added");
+    let old = BlockRefV1 { block: id, stamp: Stamp(1), length: 10 };
+    let given = |stamp| Ok(Applied::StampGiven { block: old, stamp: Stamp(stamp) });
+    let steps = [
+        (WRITER, ChangeV1::NewStamp(NewStampV1 { inode, block: old, stamp: Stamp(2) }), given(2)),
+        (WRITER, ChangeV1::NewStamp(NewStampV1 { inode, block: old, stamp: Stamp(3) }), given(3)),
+        (
+            WRITER,
+            ChangeV1::UpdatePipeline(UpdatePipelineV1 { inode, old, stamp: Stamp(3), pipeline: Vec::new() }),
+            Ok(Applied::Done),
+        ),
+        (
+            namenode,
+            ChangeV1::FenceWriter(FenceWriterV1 { inode, block: id, stamp: Stamp(4) }),
+            Ok(Applied::Done),
+        ),
+        (
+            namenode,
+            ChangeV1::CloseFile(CloseFileV1 {
+                inode,
+                holder: WRITER,
+                recovery_stamp: Some(Stamp(4)),
+                end: FileEndV1::Commit(BlockRefV1 { stamp: Stamp(4), ..old }),
+            }),
+            Ok(Applied::Completed(inode)),
+        ),
+    ];
+    for (number, (session, change, expected)) in steps.into_iter().enumerate() {
+        for _ in 0..2 {
+            let outcome = driver.apply_as(session, CallId(900 + number as u64), change.clone());
+            if session == WRITER || outcome.is_ok() {
+                assert_eq!(outcome, expected, "{change:?}");
+            }
+        }
+    }
+    let status = driver.status("/f").expect("there");
+    assert_eq!((status.is_open, status.length, driver.state.last_stamp()), (false, 10, Stamp(4)));
+    let mut replayed = State::new("super", "supergroup");
+    for record in &driver.records {
+        let _outcome = replayed.apply(record, &mut Vec::new());
+    }
+    assert_eq!(replayed.digest(), driver.state.digest());
+}
+
+#[test]
+fn a_file_is_not_closed_for_its_writer_when_it_changed_meanwhile() {
+    let mut driver = Driver::new();
+    let inode = driver.create("/f").expect("created");
+    let id = driver.add_block(inode, None).expect("added");
+    let block = BlockRefV1 { block: id, stamp: Stamp(1), length: 10 };
+    let given = NewStampV1 { inode, block, stamp: Stamp(2) };
+    driver.apply(ChangeV1::NewStamp(given)).expect("given");
+    let update = UpdatePipelineV1 { inode, old: block, stamp: Stamp(2), pipeline: Vec::new() };
+    driver.apply(ChangeV1::UpdatePipeline(update)).expect("stands");
+    driver.apply(ChangeV1::FenceWriter(FenceWriterV1 { inode, block: id, stamp: Stamp(3) })).expect("fenced");
+    let close = |holder, stamp, end| {
+        ChangeV1::CloseFile(CloseFileV1 { inode, holder, recovery_stamp: Some(Stamp(stamp)), end })
+    };
+    let commit = |stamp, length| FileEndV1::Commit(BlockRefV1 { block: id, stamp: Stamp(stamp), length });
+    let refused = [
+        close(WRITER, 2, commit(2, 10)),
+        close(WRITER, 3, commit(2, 10)),
+        close(WRITER, 3, commit(3, 9)),
+        close(SessionId([2; 16]), 3, commit(3, 10)),
+        close(WRITER, 3, FileEndV1::Remove(id)),
+        close(WRITER, 3, FileEndV1::AsIs),
+    ];
+    for change in refused {
+        let outcome = driver.apply_as(SessionId::default(), CallId(0), change.clone());
+        assert_eq!(outcome.expect_err("refused").code, Code::InvalidArgument, "{change:?}");
+    }
+    assert_eq!(driver.add_block(inode, Some(block)), Err(Code::LeaseLost), "its writer is fenced");
+    let close = close(WRITER, 3, commit(3, 11));
+    assert_eq!(
+        driver.apply_as(SessionId::default(), CallId(0), close),
+        Ok(Applied::Completed(inode)),
+        "longer than what was acknowledged is fine"
+    );
 }
 
 #[test]

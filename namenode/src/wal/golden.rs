@@ -32,7 +32,7 @@ fn headers_have_these_bytes() {
     let hex: String = batch.as_ref()[..56].iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         hex,
-        "52465342aa000000010000000000000009000000000000000100000000000000080000000000000000000000ca9c69e1720000004b9912a8"
+        "52465342b30000000100000000000000090000000000000001000000000000000800000000000000000000008c8cb9c07b000000ca380f8f"
     );
 }
 
@@ -40,7 +40,7 @@ fn headers_have_these_bytes() {
 #[test]
 fn records_have_these_bytes() {
     use ringfs_proto::checksum::{ChecksumType, crc32};
-    use ringfs_proto::ids::{BlockId, InodeId, Stamp};
+    use ringfs_proto::ids::{BlockId, InodeId, SessionId, Stamp, StorageId};
     use ringfs_proto::meta::namespace::BlockRefV1;
     use ringfs_proto::wire::Message;
 
@@ -58,14 +58,35 @@ fn records_have_these_bytes() {
         checksum: ChecksumType::Crc32c,
         chunk_bytes: 4096,
     };
+    let pipeline = || vec![StorageId([7; 16]), StorageId([8; 16])];
+    let close = |recovery_stamp, end| {
+        ChangeV1::CloseFile(CloseFileV1 { inode, holder: SessionId([9; 16]), recovery_stamp, end })
+    };
     let changes = [
         ChangeV1::Mkdirs(MkdirsV1 { path: path(), mode: 0o755, create_parents: true }),
         ChangeV1::Create(create),
-        ChangeV1::AddBlock(AddBlockV1 { inode, previous: Some(block), block: BlockId(4), stamp: Stamp(5) }),
+        ChangeV1::AddBlock(AddBlockV1 {
+            inode,
+            previous: Some(block),
+            block: BlockId(4),
+            stamp: Stamp(5),
+            pipeline: pipeline(),
+        }),
         ChangeV1::AbandonBlock(AbandonBlockV1 { inode, block: BlockId(4) }),
         ChangeV1::Complete(CompleteV1 { inode, last: Some(block) }),
         ChangeV1::Rename(RenameV1 { source: path(), target: "/x".to_owned(), overwrite: true }),
         ChangeV1::Delete(DeleteV1 { path: path(), recursive: true }),
+        ChangeV1::NewStamp(NewStampV1 { inode, block, stamp: Stamp(5) }),
+        ChangeV1::UpdatePipeline(UpdatePipelineV1 {
+            inode,
+            old: block,
+            stamp: Stamp(5),
+            pipeline: pipeline(),
+        }),
+        ChangeV1::FenceWriter(FenceWriterV1 { inode, block: BlockId(1), stamp: Stamp(6) }),
+        close(None, FileEndV1::AsIs),
+        close(Some(Stamp(6)), FileEndV1::Commit(block)),
+        close(Some(Stamp(6)), FileEndV1::Remove(BlockId(1))),
     ];
     let mut found = Vec::new();
     for change in changes {
@@ -78,13 +99,19 @@ fn records_have_these_bytes() {
         found.push((bytes.len(), crc32(&bytes)));
     }
     let golden = [
-        (126, 4006545411),
-        (126, 2933267524),
-        (114, 1177517234),
-        (114, 1878773629),
-        (114, 1958373109),
-        (126, 2261480710),
-        (126, 634341201),
+        (135, 444245582),
+        (135, 2774934560),
+        (155, 2477767076),
+        (123, 3686315547),
+        (123, 945448062),
+        (135, 2001784420),
+        (135, 3444371848),
+        (123, 1552229242),
+        (155, 1134433695),
+        (123, 3345478384),
+        (123, 3328028906),
+        (123, 2037470303),
+        (123, 1169408140),
     ];
     assert_eq!(found, golden, "length and CRC-32 of each");
 }

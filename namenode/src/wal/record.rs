@@ -4,7 +4,7 @@
 //! framed into batches and segments is the business of the log (see the parent module).
 
 use ringfs_proto::checksum::ChecksumType;
-use ringfs_proto::ids::{BlockId, CallId, InodeId, LogIndex, SessionId, Stamp, Term};
+use ringfs_proto::ids::{BlockId, CallId, InodeId, LogIndex, SessionId, Stamp, StorageId, Term};
 use ringfs_proto::meta::namespace::BlockRefV1;
 
 /// A record: who changed what, when.
@@ -47,6 +47,14 @@ pub enum ChangeV1 {
     Delete(DeleteV1),
     /// See `SetReplicationRequestV1`.
     SetReplication(SetReplicationV1),
+    /// Gives a stamp to the writer of a pipeline that has failed.
+    NewStamp(NewStampV1),
+    /// A pipeline stands again.
+    UpdatePipeline(UpdatePipelineV1),
+    /// Takes an open block from its writer: its recovery begins.
+    FenceWriter(FenceWriterV1),
+    /// Closes a file without its writer.
+    CloseFile(CloseFileV1),
 }
 
 /// Makes a directory.
@@ -92,6 +100,8 @@ pub struct AddBlockV1 {
     pub block: BlockId,
     /// Stamp of the new block: higher than any before.
     pub stamp: Stamp,
+    /// Where it goes, in the order of the pipeline: whoever recovers the block must know whom to ask.
+    pub pipeline: Vec<StorageId>,
 }
 
 /// Takes the last block back.
@@ -139,6 +149,67 @@ pub struct SetReplicationV1 {
     pub path: String,
     /// Wanted replicas.
     pub replication: u16,
+}
+
+/// Gives out a stamp. The block keeps its own until the pipeline stands with the new one.
+///
+/// Opens the file again for the writer that it was taken from, if it is as that writer left it.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct NewStampV1 {
+    /// The open file.
+    pub inode: InodeId,
+    /// Its open last block, as its writer knows it.
+    pub block: BlockRefV1,
+    /// Higher than any before.
+    pub stamp: Stamp,
+}
+
+/// The open last block has a new stamp and a new pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct UpdatePipelineV1 {
+    /// The open file.
+    pub inode: InodeId,
+    /// The block under its stamp until now, with the length that was acknowledged.
+    pub old: BlockRefV1,
+    /// The stamp that was given out last for it.
+    pub stamp: Stamp,
+    /// Where it is written from now on, in the order of the pipeline.
+    pub pipeline: Vec<StorageId>,
+}
+
+/// The recovery of an open last block begins, or begins again: its writer is refused from now on.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct FenceWriterV1 {
+    /// The open file.
+    pub inode: InodeId,
+    /// Its open last block.
+    pub block: BlockId,
+    /// The stamp that the block will have: higher than any before.
+    pub stamp: Stamp,
+}
+
+/// Closes a file whose writer is gone.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct CloseFileV1 {
+    /// The open file.
+    pub inode: InodeId,
+    /// Who has it open: if that is another by now, nothing is done.
+    pub holder: SessionId,
+    /// The recovery that this ends; `None` when there was no open block to recover.
+    pub recovery_stamp: Option<Stamp>,
+    /// What becomes of its last block.
+    pub end: FileEndV1,
+}
+
+/// What becomes of the last block of a file that is closed without its writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum FileEndV1 {
+    /// It has its length already, or there is none.
+    AsIs,
+    /// It gets this length and stamp: enough replicas have it so.
+    Commit(BlockRefV1),
+    /// No replica of it was ever written.
+    Remove(BlockId),
 }
 
 ringfs_proto::impl_message!(RecordV1);

@@ -130,7 +130,7 @@ fn changes() -> Vec<ChangeV1> {
             checksum: ChecksumType::Crc32c,
             chunk_bytes: 4096,
         }),
-        ChangeV1::AddBlock(AddBlockV1 { inode, previous: None, block, stamp }),
+        ChangeV1::AddBlock(AddBlockV1 { inode, previous: None, block, stamp, pipeline: Vec::new() }),
         ChangeV1::AbandonBlock(AbandonBlockV1 { inode, block }),
         ChangeV1::Complete(CompleteV1 { inode, last }),
         ChangeV1::Rename(RenameV1 { source: path(), target: "/b".to_owned(), overwrite: true }),

@@ -49,7 +49,7 @@ impl State {
             }
             Kind::File { blocks: mut list, .. } => {
                 self.counts.files -= 1;
-                self.open.remove(&id);
+                self.leases.forget(id);
                 while let Some(view) = self.blocks.pop(&mut list) {
                     self.counts.blocks -= 1;
                     self.counts.committed_blocks -= u64::from(!view.is_open);

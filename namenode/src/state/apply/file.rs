@@ -55,7 +55,7 @@ impl State {
         let slot = self.make(parent, name, owner, change.mode & MODE_MASK, kind);
         let inode = self.inodes.get(slot).id;
         self.counts.files += 1;
-        self.open.insert(inode, record.session);
+        self.leases.open(inode, record.session);
         Ok(Applied::Created(inode))
     }
 
@@ -74,8 +74,8 @@ impl State {
         if overwrite {
             return Ok(());
         }
-        match self.open.get(&inode.id) {
-            Some(holder) if *holder == session => {
+        match self.leases.get(inode.id).map(|file| file.session) {
+            Some(holder) if holder == session => {
                 let message = format!(
                     "Failed to CREATE_FILE {path} because {session} is already the current lease holder."
                 );
@@ -98,20 +98,25 @@ impl State {
         session: SessionId,
         effects: &mut Vec<Effect>,
     ) -> Outcome {
+        let reopened = self.reopen_for(change.inode, session, change.previous, false, effects)?;
+        let previous = reopened.map_or(change.previous, |recovered| recovered.last);
         let slot = self.leased(change.inode, session)?;
         let mut list = self.list_of(slot);
         let last = self.blocks.last(list);
-        if let (Some(last), true) = (last, self.is_repeated_add(list, change.previous)) {
+        if let (Some(last), true) = (last, self.is_repeated_add(list, previous)) {
             return Ok(Applied::BlockAdded(last.block.block));
         }
         if self.blocks.count(&list) >= FILE_BLOCKS_MAX as usize {
             let message = format!("file {} has {FILE_BLOCKS_MAX} blocks", self.path_of(slot));
             return Err(WireError::new(Code::LimitExceeded, message));
         }
-        self.commit_last(slot, last, change.previous, effects)?;
+        self.commit_last(slot, last, previous, effects)?;
         let block_slot = self.blocks.push(&mut list, slot, change.block, change.stamp);
         self.set_list(slot, list);
         self.counts.blocks += 1;
+        if let Some(file) = self.leases.get_mut(change.inode) {
+            file.begin_block(change.stamp, change.pipeline.clone());
+        }
         let block = BlockRefV1 { block: change.block, stamp: change.stamp, length: 0 };
         effects.push(Effect::BlockAdded(block_slot, block));
         Ok(Applied::BlockAdded(change.block))
@@ -131,12 +136,18 @@ impl State {
         session: SessionId,
         effects: &mut Vec<Effect>,
     ) -> Outcome {
+        if self.is_gone_with_its_lease(change, session) {
+            return Ok(Applied::Done);
+        }
         let slot = self.leased(change.inode, session)?;
         let mut list = self.list_of(slot);
         match self.blocks.last(list) {
             Some(last) if last.block.block == change.block && last.is_open => {
                 self.blocks.pop(&mut list);
                 self.set_list(slot, list);
+                if let Some(file) = self.leases.get_mut(change.inode) {
+                    file.end_block();
+                }
                 self.counts.blocks -= 1;
                 effects.push(Effect::BlockRemoved(last.slot, last.block));
                 Ok(Applied::Done)
@@ -151,6 +162,13 @@ impl State {
         }
     }
 
+    /// Whether recovery has taken the block back already, as nothing of it was written: its writer may go on without it.
+    fn is_gone_with_its_lease(&self, change: &AbandonBlockV1, session: SessionId) -> bool {
+        let recovered = self.leases.recovered(change.inode);
+        recovered.is_some_and(|recovered| recovered.session == session)
+            && self.blocks.find(change.block).is_none()
+    }
+
     /// HDFS: `FSDirWriteFileOp.completeFile`.
     pub(super) fn complete(
         &mut self,
@@ -161,10 +179,13 @@ impl State {
         if let Some(done) = self.completed_before(change) {
             return Ok(done);
         }
+        if self.returning(change.inode, session, change.last)?.is_some() {
+            return Ok(Applied::Completed(change.inode));
+        }
         let slot = self.leased(change.inode, session)?;
         let last = self.blocks.last(self.list_of(slot));
         self.commit_last(slot, last, change.last, effects)?;
-        self.open.remove(&change.inode);
+        self.leases.close(change.inode);
         let (index, time_ms) = (self.applied, self.time_ms);
         let inode = self.inodes.get_mut(slot);
         (inode.version, inode.mtime_ms) = (index, time_ms);
@@ -195,11 +216,24 @@ impl State {
         })?;
         let (Some(block), Some(view)) = (block, last) else { return Ok(()) };
         if view.is_open {
+            self.check_acked(slot, block)?;
             self.blocks.commit(view.slot, block.length);
             self.counts.committed_blocks += 1;
             effects.push(Effect::BlockCommitted(view.slot, block));
         }
         Ok(())
+    }
+
+    /// What was acknowledged once is never given up.
+    fn check_acked(&self, slot: Slot, block: BlockRefV1) -> Result<(), WireError> {
+        let file = self.leases.get(self.inodes.get(slot).id);
+        let acked_length = file.map_or(0, |file| file.acked_length);
+        if block.length >= acked_length {
+            return Ok(());
+        }
+        let message =
+            format!("block {}: {acked_length} bytes were acknowledged, not {}", block.block, block.length);
+        Err(WireError::new(Code::InvalidArgument, message))
     }
 
     /// Refuses a session that does not have the file open for writing.
@@ -220,8 +254,9 @@ impl State {
             WireError::new(Code::LeaseLost, format!("No lease on {path} (inode {inode}): {reason}"))
         };
         let slot = self.inode_slots.get(inode.0).ok_or_else(|| lost("File does not exist."))?;
-        match self.open.get(&inode) {
-            Some(holder) if *holder == session => Ok(slot),
+        match self.leases.get(inode) {
+            Some(file) if file.recovery_stamp.is_some() => Err(lost("it is being recovered.")),
+            Some(file) if file.session == session => Ok(slot),
             Some(_) => Err(lost("another session writes it.")),
             None => Err(lost("File is not open for writing.")),
         }

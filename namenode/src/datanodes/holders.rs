@@ -1,0 +1,26 @@
+//! Storages as the log names them: by id, whether or not they are here now.
+
+use ringfs_proto::ids::StorageId;
+use ringfs_proto::meta::admin::DatanodeState;
+
+use super::Datanodes;
+use crate::blocks::StorageIndex;
+
+impl Datanodes {
+    /// The number of a storage that has registered since the start.
+    pub fn index_of(&self, storage: StorageId) -> Option<StorageIndex> {
+        self.storage_by_id.get(&storage).copied()
+    }
+
+    /// The id of a storage.
+    pub fn storage_id(&self, storage: StorageIndex) -> StorageId {
+        self.storages[usize::from(storage)].id
+    }
+
+    /// Whether what is on a storage cannot be had: its datanode is taken as lost or came back without it, or it failed.
+    pub fn is_lost(&self, storage: StorageIndex) -> bool {
+        let status = &self.storages[usize::from(storage)];
+        let node = &self.nodes[status.datanode];
+        node.state == DatanodeState::Dead || status.status.is_failed || !node.storages.contains(&storage)
+    }
+}
