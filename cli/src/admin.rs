@@ -1,6 +1,7 @@
 //! `ringfs admin`: reports, metrics, joining hosts.
 
 mod lease;
+mod operate;
 mod replicas;
 
 use std::io::{Read, Write};
@@ -56,6 +57,10 @@ enum Command {
         #[arg(value_name = "HOST:PORT", default_value = "127.0.0.1:9870")]
         address: String,
     },
+    /// Write a checkpoint of the namespace, so that a start replays less; or a backup.
+    Checkpoint(operate::CheckpointOptions),
+    /// Ask about safe mode, in which changes are refused; begin or end it.
+    Safemode(operate::SafeModeOptions),
     /// Make the file that a datanode on another host needs. Run it on the namenode's host.
     JoinFile {
         /// The namenode's configuration.
@@ -73,15 +78,19 @@ enum Command {
 /// Runs a command.
 pub fn run(options: &Options) -> ExitCode {
     let result = match &options.command {
-        Command::Report { fs, json } => report(fs.as_deref(), *json),
-        Command::Topology { fs } => replicas::topology(fs.as_deref()),
-        Command::CopyNow { fs } => replicas::copy_now(fs.as_deref()),
-        Command::RecoverLease(options) => lease::recover(options),
-        Command::Metrics { address } => metrics(address),
-        Command::JoinFile { config, namenode, output } => join_file(config, namenode, output),
+        Command::Report { fs, json } => report(fs.as_deref(), *json).map(|()| ExitCode::SUCCESS),
+        Command::Topology { fs } => replicas::topology(fs.as_deref()).map(|()| ExitCode::SUCCESS),
+        Command::CopyNow { fs } => replicas::copy_now(fs.as_deref()).map(|()| ExitCode::SUCCESS),
+        Command::RecoverLease(options) => lease::recover(options).map(|()| ExitCode::SUCCESS),
+        Command::Metrics { address } => metrics(address).map(|()| ExitCode::SUCCESS),
+        Command::Checkpoint(options) => operate::checkpoint(options),
+        Command::Safemode(options) => operate::safe_mode(options),
+        Command::JoinFile { config, namenode, output } => {
+            join_file(config, namenode, output).map(|()| ExitCode::SUCCESS)
+        }
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(reason) => {
             eprintln!("ringfs: {reason}");
             ExitCode::FAILURE
@@ -112,7 +121,8 @@ fn report(fs: Option<&str>, json: bool) -> Result<(), String> {
             "under_replicated_blocks": stats.under_replicated_blocks, "missing_blocks": stats.missing_blocks,
             "corrupt_blocks": stats.corrupt_blocks, "pending_deletion_blocks": stats.pending_deletion_blocks,
             "pending_replication_blocks": stats.pending_replication_blocks, "excess_replicas": stats.excess_replicas,
-            "applied_index": stats.applied.0, "namespace_bytes": stats.namespace_bytes,
+            "applied_index": stats.applied.0, "checkpoint_index": stats.checkpoint.0,
+            "wal_dirs_failed": stats.wal_dirs_failed, "namespace_bytes": stats.namespace_bytes,
             "datanodes": datanodes.iter().map(node).collect::<Vec<_>>(),
         });
         outln!("{value:#}");
@@ -141,6 +151,16 @@ fn report(fs: Option<&str>, json: bool) -> Result<(), String> {
         stats.open_files,
         HumanBytes(stats.namespace_bytes)
     );
+    match stats.checkpoint.0 {
+        0 => outln!("  log          {} records, no checkpoint yet", stats.applied),
+        index => outln!("  log          {} records, checkpoint at {index}", stats.applied),
+    }
+    if stats.wal_dirs_failed > 0 {
+        outln!(
+            "  LOG DIRECTORIES OUT OF USE: {}; the namenode's log says which and why",
+            stats.wal_dirs_failed
+        );
+    }
     outln!(
         "  blocks       {}: {} under-replicated, {} missing, {} corrupt; {} replicas to delete",
         stats.blocks,

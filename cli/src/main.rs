@@ -19,6 +19,9 @@ const EXIT_CONFIG: u8 = 2;
 /// A server refused to start, or failed.
 const EXIT_REFUSED: u8 = 3;
 
+/// A namenode refused to start because acknowledged changes cannot be read back.
+const EXIT_DAMAGED: u8 = 4;
+
 /// A distributed file system for deep learning.
 #[derive(Debug, Parser)]
 #[command(name = "ringfs", version, about, arg_required_else_help = true)]

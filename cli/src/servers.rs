@@ -12,7 +12,7 @@ use ringfs_proto::metrics::Observed;
 
 use crate::config_file;
 use crate::ready::{self, Ready};
-use crate::{ChildOptions, EXIT_CONFIG, EXIT_REFUSED};
+use crate::{ChildOptions, EXIT_CONFIG, EXIT_DAMAGED, EXIT_REFUSED};
 
 /// How often a server is asked whether it has failed.
 const LOOK: Duration = Duration::from_millis(100);
@@ -111,7 +111,7 @@ fn run<S: Running>(
     };
     let (server, http) = match begin() {
         Ok(begun) => begun,
-        Err(error) => return refuse(EXIT_REFUSED, &*error),
+        Err(error) => return refuse_start(&*error),
     };
     let failure = wait(&stop, || server.failed());
     server.stop();
@@ -123,6 +123,17 @@ fn run<S: Running>(
             ExitCode::from(EXIT_REFUSED)
         }
     }
+}
+
+/// Damage has an exit code of its own, so that nobody starts again and again what needs a person.
+fn refuse_start(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    let damage = error.downcast_ref::<ringfs_namenode::StartError>().and_then(|error| error.remedy());
+    let code = if damage.is_some() { EXIT_DAMAGED } else { EXIT_REFUSED };
+    let code = refuse(code, error);
+    if let Some(remedy) = damage {
+        eprintln!("ringfs: {remedy}");
+    }
+    code
 }
 
 /// The reason is the last line on standard error.

@@ -66,6 +66,14 @@ pub struct Config {
     pub wal_segment_bytes: u64,
     /// Whether the log uses io_uring: `auto`, `on` or `off` (plain pwrite).
     pub io_uring: IoUring,
+    /// Most inodes that one turn of the namespace thread copies for a checkpoint.
+    pub checkpoint_inodes_per_turn: usize,
+    /// Records after which a checkpoint is taken.
+    pub checkpoint_records: u64,
+    /// Bytes of the log after which a checkpoint is taken.
+    pub checkpoint_log_bytes: u64,
+    /// Time after which a checkpoint is taken, if anything has changed, ms.
+    pub checkpoint_interval_ms: u64,
 }
 
 /// Whether io_uring is used.
@@ -111,6 +119,10 @@ impl Default for Config {
             safe_mode_threshold_permille: 999,
             wal_segment_bytes: 64 << 20,
             io_uring: IoUring::Auto,
+            checkpoint_inodes_per_turn: 8192,
+            checkpoint_records: 1_000_000,
+            checkpoint_log_bytes: 256 << 20,
+            checkpoint_interval_ms: 3_600_000,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! batch is durable is it applied and answered. Reads are answered at once from applied state.
 
 mod changes;
+mod checkpoints;
 mod leases;
 mod membership;
 mod parked;
@@ -33,6 +34,9 @@ use crate::state::{Effect, State};
 use crate::wal::BatchBuilder;
 use crate::wal::record::RecordV1;
 
+pub use checkpoints::{Copied, Order};
+
+use checkpoints::Checkpoints;
 use parked::Parked;
 use recovery::Recoveries;
 use replication::Replication;
@@ -79,6 +83,8 @@ pub struct Core {
     config: Config,
     started_ms: u64,
     safe_mode: SafeMode,
+    checkpoints: Checkpoints,
+    log_dirs_failed: u32,
     pending: VecDeque<Pending>,
     in_flight: BTreeMap<(SessionId, CallId), LogIndex>,
     filling: BatchBuilder,
@@ -128,7 +134,9 @@ impl Core {
             key,
             config,
             started_ms: now.mono_ms,
-            safe_mode: SafeMode::Waiting,
+            safe_mode: SafeMode::waiting(),
+            checkpoints: Checkpoints::since(now),
+            log_dirs_failed: 0,
             pending: VecDeque::new(),
             in_flight: BTreeMap::new(),
             filling: BatchBuilder::default(),
@@ -156,7 +164,7 @@ impl Core {
             self.answer(call, result);
         } else if let Some(result) = self.datanode_call(&call, now) {
             self.answer(call, result);
-        } else if let Some(call) = self.lease_call(call, now) {
+        } else if let Some(call) = self.operator_call(call).and_then(|call| self.lease_call(call, now)) {
             self.change(call, now);
         }
     }
@@ -191,12 +199,18 @@ impl Core {
             let message = "the last block is not reported by enough datanodes yet";
             self.answer(call, Err(WireError::new(Code::NotReplicatedYet, message)));
         }
+        self.look_at_checkpoints(now);
         self.update_gauges();
     }
 
     /// Whether the log can make its next segment.
     pub fn set_log_has_room(&mut self, has_room: bool) {
         self.safe_mode.set_log_has_room(has_room);
+    }
+
+    /// How many directories of the log are out of use.
+    pub fn set_log_dirs_failed(&mut self, failed: u32) {
+        self.log_dirs_failed = failed;
     }
 
     /// Answers that are ready.
@@ -215,6 +229,7 @@ impl Core {
             None => core::mem::replace(&mut self.filling, self.spare.pop().unwrap_or_default()),
         };
         self.metrics.count_batch(batch.count());
+        self.checkpoints.log_bytes += batch.padded_len();
         self.is_writing = true;
         Some(batch)
     }

@@ -7,6 +7,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::calls::Call;
+use crate::checkpoint::Done;
 use crate::fair::FairCalls;
 use crate::topology::Racks;
 use crate::wal::Completion;
@@ -23,6 +24,8 @@ pub struct Work {
     pub calls: Vec<Call>,
     /// What the log finished.
     pub completions: Vec<Completion>,
+    /// Checkpoints that are written, or have failed.
+    pub checkpoints: Vec<Done>,
     /// Connections that are gone.
     pub disconnected: Vec<u64>,
     /// Racks that were learnt.
@@ -40,10 +43,11 @@ struct Waiting {
 
 impl Waiting {
     fn is_empty(&self) -> bool {
-        let Work { urgent, completions, disconnected, racks, is_stopping, .. } = &self.work;
+        let Work { urgent, completions, checkpoints, disconnected, racks, is_stopping, .. } = &self.work;
         urgent.is_empty()
             && self.calls.is_empty()
             && completions.is_empty()
+            && checkpoints.is_empty()
             && disconnected.is_empty()
             && racks.is_empty()
             && !is_stopping

@@ -6,6 +6,7 @@
 pub mod blocks;
 pub mod boot;
 pub mod calls;
+pub mod checkpoint;
 pub mod config;
 pub mod core;
 pub mod datanodes;

@@ -50,6 +50,9 @@ pub struct Gauges {
     pub safe_mode: Value,
     pub parked: Value,
     pub applied: Value,
+    pub checkpoint: Value,
+    pub checkpoint_running: Value,
+    pub wal_dirs_failed: Value,
 }
 
 #[derive(Debug)]
@@ -60,6 +63,8 @@ struct Counters {
     records: Value,
     copied: Value,
     forgotten: Value,
+    checkpoints: Value,
+    checkpoints_failed: Value,
 }
 
 /// All of them.
@@ -80,6 +85,8 @@ impl Default for Metrics {
             records: Value::default(),
             copied: Value::default(),
             forgotten: Value::default(),
+            checkpoints: Value::default(),
+            checkpoints_failed: Value::default(),
         };
         Self { counters: Arc::new(counters), gauges: Arc::default() }
     }
@@ -117,6 +124,12 @@ impl Metrics {
         self.counters.forgotten.get()
     }
 
+    /// A checkpoint is done, or has failed.
+    pub fn count_checkpoint(&self, is_good: bool) {
+        let counters = &self.counters;
+        if is_good { &counters.checkpoints } else { &counters.checkpoints_failed }.add(1);
+    }
+
     /// What is shown.
     pub fn collect(&self) -> Vec<Metric> {
         let (counters, gauges) = (&self.counters, &self.gauges);
@@ -150,6 +163,16 @@ impl Metrics {
             "ringfs_namenode_replicas_forgotten_total",
             "Replicas of lost datanodes and volumes that were forgotten.",
             counters.forgotten.get(),
+        ));
+        all.push(Metric::counter(
+            "ringfs_namenode_checkpoints_total",
+            "Checkpoints and backups that were written.",
+            counters.checkpoints.get(),
+        ));
+        all.push(Metric::counter(
+            "ringfs_namenode_checkpoints_failed_total",
+            "Checkpoints and backups that could not be written.",
+            counters.checkpoints_failed.get(),
         ));
         let gauge = |name, help, value: &Value| Metric::gauge(name, help, value.get() as f64);
         all.extend([
@@ -212,6 +235,21 @@ impl Metrics {
             gauge("ringfs_namenode_safe_mode", "1 while changes are refused.", &gauges.safe_mode),
             gauge("ringfs_namenode_parked_calls", "Calls that wait for block reports.", &gauges.parked),
             gauge("ringfs_namenode_applied_index", "Last applied record of the log.", &gauges.applied),
+            gauge(
+                "ringfs_namenode_checkpoint_index",
+                "Last record of the newest checkpoint.",
+                &gauges.checkpoint,
+            ),
+            gauge(
+                "ringfs_namenode_checkpoint_running",
+                "1 while a checkpoint is written.",
+                &gauges.checkpoint_running,
+            ),
+            gauge(
+                "ringfs_namenode_wal_dirs_failed",
+                "Directories of the log that are out of use.",
+                &gauges.wal_dirs_failed,
+            ),
         ]);
         all
     }

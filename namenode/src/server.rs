@@ -11,8 +11,9 @@ use ringfs_proto::limits::{CALLS_IN_FLIGHT_MAX, META_BYTES_MAX};
 use ringfs_proto::metrics::{Metric, Observed};
 
 use crate::boot::{self, Booted};
+use crate::checkpoint::{self, CheckpointError};
 use crate::config::Config;
-use crate::core::{Core, Now};
+use crate::core::{Copied, Core, Now, Order};
 use crate::directory::{self, Directories, DirectoryError};
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
@@ -22,6 +23,8 @@ use crate::wal::{self, WalError, WalHandle};
 
 /// Between two looks at the clock when nothing comes in.
 const TICK: Duration = Duration::from_millis(100);
+/// Between two looks at a checkpoint whose disk is slower than the copying.
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(2);
 /// Memory that a call takes while it waits, at most on average.
 const CALL_BYTES: u64 = 4096;
 /// Memory of the process besides the namespace and what calls take.
@@ -39,6 +42,14 @@ pub enum StartError {
     /// The log cannot be used.
     #[error(transparent)]
     Wal(#[from] WalError),
+    /// A checkpoint is damaged, and nothing else has what it covers.
+    #[error("{gap}; it was covered by a checkpoint that cannot be used: {checkpoint}")]
+    Uncovered {
+        /// What is missing of the log.
+        gap: WalError,
+        /// What is wrong with the newest checkpoint.
+        checkpoint: Box<CheckpointError>,
+    },
     /// The address cannot be listened on.
     #[error("listen on {address}: {source}")]
     Listen {
@@ -50,6 +61,19 @@ pub enum StartError {
     /// A thread cannot be started.
     #[error("start thread: {0}")]
     Thread(std::io::Error),
+}
+
+impl StartError {
+    /// What to do when acknowledged changes cannot be read back; `None` for every other reason.
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Uncovered { .. }
+            | Self::Wal(WalError::Damaged { .. } | WalError::Gap { .. } | WalError::Foreign { .. }) => Some(
+                "acknowledged changes cannot be read back: bring back a good copy of the directory (another wal_dir, or a backup made by `ringfs admin checkpoint --to`), then start again; see docs/operating.md",
+            ),
+            _ => None,
+        }
+    }
 }
 
 /// Makes a new cluster in the configured directories.
@@ -80,6 +104,8 @@ struct Shared {
     metrics: Metrics,
     rpc: Mutex<Option<Rpc>>,
     failure: Mutex<Option<String>>,
+    /// What a person must look at while the namenode goes on.
+    trouble: Mutex<Option<String>>,
 }
 
 /// Starts a namenode on formatted directories. Returns when it listens.
@@ -90,8 +116,9 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     warn_of_trust(config);
     let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
     let begin = Instant::now();
-    let Booted { directories, state, log } = boot::boot(&disk, config, random()?)?;
-    tracing::info!(records = log.last().0, elapsed_ms = begin.elapsed().as_millis() as u64, "log replayed");
+    let Booted { directories, state, log, checkpoint } = boot::boot(&disk, config, random()?)?;
+    let elapsed_ms = begin.elapsed().as_millis() as u64;
+    tracing::info!(last = %log.last(), %checkpoint, replayed = log.last().0 - checkpoint.0, elapsed_ms, "log replayed");
     let (cluster, key) = (directories.identity.cluster.cluster, directories.identity.cluster.key.clone());
     let inbox = Arc::new(Inbox::new(config.calls_queued_per_user_max));
     let completions = inbox.clone();
@@ -99,7 +126,8 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     let wal = wal::start(log, config.io_uring, on_complete)?;
     let topology = Topology::start(config, inbox.clone())?;
     let clock = Clock::start();
-    let core = Core::new(state, cluster, key, config.clone(), clock.now(), clock.now().wall_ms);
+    let mut core = Core::new(state, cluster, key, config.clone(), clock.now(), clock.now().wall_ms);
+    core.set_checkpoint(checkpoint, 0, clock.now());
     let metrics = core.metrics().clone();
     let address = SocketAddr::new(config.bind, config.port);
     let listen = |source| StartError::Listen { address, source };
@@ -109,7 +137,9 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     let address = rpc.address();
     let memory_limit_bytes = memory_limit(config);
     tracing::info!(%address, %cluster, memory_limit_bytes, "namenode listens");
-    let shared = Arc::new(Shared { metrics, rpc: Mutex::new(Some(rpc)), failure: Mutex::new(None) });
+    let shared =
+        Shared { metrics, rpc: Mutex::new(Some(rpc)), failure: Mutex::new(None), trouble: Mutex::new(None) };
+    let shared = Arc::new(shared);
     let namespace = Namespace {
         core,
         wal,
@@ -117,7 +147,9 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
         clock,
         inbox: inbox.clone(),
         shared: shared.clone(),
-        _directories: directories,
+        disk,
+        directories,
+        checkpoint: None,
     };
     let thread = std::thread::Builder::new().name("namespace".to_owned()).spawn(move || namespace.run());
     let thread = Some(thread.map_err(StartError::Thread)?);
@@ -171,10 +203,8 @@ impl Drop for Server {
 
 impl Observed for Shared {
     fn health(&self) -> Result<(), String> {
-        match &*self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(failure) => Err(failure.clone()),
-            None => Ok(()),
-        }
+        let text = |text: &Mutex<Option<String>>| text.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        text(&self.failure).or_else(|| text(&self.trouble)).map_or(Ok(()), Err)
     }
 
     fn metrics(&self) -> Vec<Metric> {
@@ -194,7 +224,10 @@ struct Namespace {
     clock: Clock,
     inbox: Arc<Inbox>,
     shared: Arc<Shared>,
-    _directories: Directories,
+    disk: Arc<dyn Disk>,
+    directories: Directories,
+    /// The checkpoint that is being written.
+    checkpoint: Option<checkpoint::Handle>,
 }
 
 impl Namespace {
@@ -202,7 +235,7 @@ impl Namespace {
         let mut last_tick = Instant::now();
         let mut is_stopping = false;
         while !(is_stopping && self.core.is_drained()) {
-            let work = self.inbox.take(TICK);
+            let work = self.inbox.take(self.patience());
             let now = self.clock.now();
             is_stopping |= work.is_stopping;
             if work.is_stopping {
@@ -217,15 +250,16 @@ impl Namespace {
                 }
                 self.finish(completion.last, completion.builder, now);
             }
+            work.checkpoints.into_iter().for_each(|done| self.checkpoint_done(done, now));
             work.calls.into_iter().for_each(|call| self.core.call(call, now));
             if last_tick.elapsed() >= TICK {
                 last_tick = Instant::now();
-                self.core.set_log_has_room(self.wal.status().has_room());
-                self.core.tick(now);
+                self.look_around(now);
                 if self.topology.asks_for_hosts() {
                     self.topology.ask(self.core.hosts_without_rack());
                 }
             }
+            self.copy_checkpoint();
             self.hand_over();
         }
         let rpc = self.shared.rpc.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -240,6 +274,63 @@ impl Namespace {
         self.core.durable(last, builder, now);
         self.hand_over();
         self.wal.acknowledged(last);
+    }
+
+    /// How long to wait for work.
+    fn patience(&self) -> Duration {
+        match &self.checkpoint {
+            Some(checkpoint) if checkpoint.wants_sections() => Duration::ZERO,
+            Some(_) => CHECKPOINT_PAUSE,
+            None => TICK,
+        }
+    }
+
+    fn look_around(&mut self, now: Now) {
+        let status = self.wal.status();
+        self.core.set_log_has_room(status.has_room());
+        self.core.set_log_dirs_failed(status.failed());
+        self.core.tick(now);
+        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = self.core.older_state();
+    }
+
+    /// The share of this turn of a checkpoint, if one is to be taken.
+    fn copy_checkpoint(&mut self) {
+        if let Some(order) = self.core.take_checkpoint() {
+            self.begin_checkpoint(order);
+        }
+        let wanting = self.checkpoint.as_mut().filter(|checkpoint| checkpoint.wants_sections());
+        let Some(checkpoint) = wanting else { return };
+        match self.core.copy_checkpoint() {
+            Copied::Some(section) => section.into_iter().for_each(|section| checkpoint.section(section)),
+            Copied::All => checkpoint.finish(),
+        }
+    }
+
+    fn begin_checkpoint(&mut self, order: Order) {
+        let identity = &self.directories.identity;
+        let kind = match order.target {
+            Some(target) => checkpoint::Kind::Backup(target, Box::new(identity.clone())),
+            None => checkpoint::Kind::Ordinary(self.wal.status().live()),
+        };
+        let header = checkpoint::format::Header { cluster: identity.cluster.cluster, index: order.index };
+        let inbox = self.inbox.clone();
+        let on_done = move |done| inbox.add(|work| work.checkpoints.push(done));
+        match checkpoint::start(self.disk.clone(), kind, header, order.rest, on_done) {
+            Ok(handle) => self.checkpoint = Some(handle),
+            Err(source) => {
+                let path = "checkpoint".into();
+                let error = CheckpointError::Io { action: "start the thread of", path, source };
+                self.core.checkpoint_done(Err(error), self.clock.now());
+            }
+        }
+    }
+
+    fn checkpoint_done(&mut self, done: checkpoint::Done, now: Now) {
+        self.checkpoint = None;
+        for (directory, error) in done.failed {
+            self.wal.fail_directory(directory, error);
+        }
+        self.core.checkpoint_done(done.result, now);
     }
 
     fn hand_over(&mut self) {

@@ -15,7 +15,9 @@ mod leases;
 mod names;
 mod principals;
 mod read;
+mod restore;
 mod retry;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -28,6 +30,8 @@ pub use arena::Slot;
 pub use blocks::BlockView;
 pub use leases::{Leases, OpenFile, Recovered};
 pub use read::FileView;
+pub use restore::{RestoreError, Restorer};
+pub use snapshot::{Rest, Section, SectionKind, Snapshot};
 
 use arena::Arena;
 use blocks::Blocks;
@@ -41,9 +45,20 @@ use retry::RetryCache;
 /// Inode of `/`.
 pub const ROOT: InodeId = InodeId(1);
 const ROOT_SLOT: Slot = 0;
+/// The highest inode and block that can be: maps by id are arrays.
+pub const ID_MAX: u64 = 1 << 36;
 
-/// What a change did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A stamp that the writer of a block was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct StampGiven {
+    /// The block under the stamp that it has until then, with the length that its writer named.
+    pub block: BlockRefV1,
+    /// The stamp.
+    pub stamp: Stamp,
+}
+
+/// What a change did. Kept for retries, so it is part of checkpoints.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum Applied {
     /// It is done; nothing to tell.
     Done,
@@ -58,12 +73,7 @@ pub enum Applied {
     /// Whether the path is that of a file.
     ReplicationSet(bool),
     /// The writer of a block has a stamp for its next pipeline.
-    StampGiven {
-        /// The block under the stamp that it has until then, with the length that its writer named.
-        block: BlockRefV1,
-        /// The stamp.
-        stamp: Stamp,
-    },
+    StampGiven(StampGiven),
 }
 
 /// Result of applying a record.
@@ -116,6 +126,7 @@ pub struct State {
     last_stamp: Stamp,
     applied: LogIndex,
     time_ms: u64,
+    is_in_snapshot: bool,
 }
 
 impl State {
@@ -138,6 +149,7 @@ impl State {
             last_stamp: Stamp(0),
             applied: LogIndex(0),
             time_ms: 0,
+            is_in_snapshot: false,
         };
         let slot = state.inodes.insert(Inode::directory(
             ROOT,

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use ringfs_proto::checksum::ChecksumType;
 use ringfs_proto::limits::CHUNK_BYTES_NATIVE;
 use ringfs_proto::meta::admin::{
-    DatanodeReportRequestV1, FsStatsRequestV1, ReplicationAction, ReplicationRequestV1,
-    ServerDefaultsRequestV1,
+    CheckpointReplyV1, CheckpointRequestV1, DatanodeReportRequestV1, FsStatsRequestV1, ReplicationAction,
+    ReplicationRequestV1, SafeModeAction, SafeModeRequestV1, ServerDefaultsRequestV1,
 };
 use ringfs_proto::meta::namespace::{
     CreateRequestV1, DeleteRequestV1, FileRefV1, GetBlockLocationsRequestV1, MkdirsRequestV1,
     RecoverLeaseRequestV1, RenameRequestV1, SetReplicationRequestV1, StatRequestV1,
 };
 use ringfs_proto::ops::{
-    Create, DatanodeReport, Delete, FsStats as FsStatsOp, GetBlockLocations, Mkdirs, RecoverLease, Rename,
-    Replication, ServerDefaults as ServerDefaultsOp, SetReplication, Stat,
+    Checkpoint, Create, DatanodeReport, Delete, FsStats as FsStatsOp, GetBlockLocations, Mkdirs,
+    RecoverLease, Rename, Replication, SafeMode, ServerDefaults as ServerDefaultsOp, SetReplication, Stat,
 };
 
 use crate::config::{ClientBuilder, Uri};
@@ -358,6 +358,27 @@ impl Client {
         let request = ReplicationRequestV1 { action };
         let reply = self.shared.namenode.call::<Replication>("ask about copies of", "/", &request)?;
         Ok(reply.waits)
+    }
+
+    /// Writes a checkpoint of the namespace and returns once it is on stable storage.
+    ///
+    /// `target` is empty for the ordinary place, after which the log before it may go; else an absolute path on the
+    /// namenode's host, of an empty or missing directory from which a namenode can be started: a backup.
+    ///
+    /// # Errors
+    /// `Busy` while another is being written, `InvalidArgument`, `Io`, `TimedOut`, `Unreachable`.
+    pub fn checkpoint(&self, target: &str) -> Result<CheckpointReplyV1> {
+        let request = CheckpointRequestV1 { target: target.to_owned() };
+        self.shared.namenode.call::<Checkpoint>("write a checkpoint of", "/", &request)
+    }
+
+    /// Asks about safe mode, or changes it; returns why changes are refused, empty when they are not.
+    ///
+    /// # Errors
+    /// `SafeMode` when it cannot be left so, `TimedOut`, `Unreachable`.
+    pub fn safe_mode(&self, action: SafeModeAction) -> Result<String> {
+        let request = SafeModeRequestV1 { action };
+        self.shared.namenode.call::<SafeMode>("set safe mode of", "/", &request).map(|reply| reply.reason)
     }
 
     /// What is used where the user says nothing.

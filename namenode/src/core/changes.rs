@@ -4,6 +4,7 @@ use ringfs_proto::ids::{BlockId, CallId, LogIndex, SessionId, Stamp, Term};
 use ringfs_proto::limits::{
     BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, REPLICATION_MAX,
 };
+use ringfs_proto::meta::admin::SafeModeReplyV1;
 use ringfs_proto::meta::namespace::{
     AddBlockReplyV1, AddBlockRequestV1, BlockRefV1, CompleteRequestV1, CreateReplyV1, CreateRequestV1,
     DeleteReplyV1, DoneV1, SetReplicationReplyV1, SetReplicationRequestV1,
@@ -14,7 +15,7 @@ use ringfs_proto::{Code, WireError};
 use super::{Core, Now, Pending, Promise};
 use crate::calls::{Call, Reply, Request};
 use crate::datanodes::Placement;
-use crate::state::{Applied, Effect, Outcome};
+use crate::state::{Applied, Effect, Outcome, StampGiven};
 use crate::wal::BatchBuilder;
 use crate::wal::record::{
     AbandonBlockV1, AddBlockV1, ChangeV1, CompleteV1, CreateV1, DeleteV1, MkdirsV1, RecordV1, RenameV1,
@@ -116,6 +117,10 @@ impl Core {
             Request::SetReplication(request) => self.filter_set_replication(request),
             Request::UpdateBlockForPipeline(request) => log(self.filter_new_stamp(request, call)?),
             Request::UpdatePipeline(request) => log(self.filter_update_pipeline(request, call)?),
+            Request::SafeMode(_) => match self.accept_older_state()? {
+                Some(change) => log(ChangeV1::RaiseIds(change)),
+                None => Err(WireError::new(Code::Busy, "the state is older no more: ask again")),
+            },
             other => Err(WireError::new(Code::Unsupported, format!("{} is no change", other.op().name()))),
         }
     }
@@ -284,6 +289,9 @@ impl Core {
         self.in_flight.remove(&(record.session, record.call));
         let mut effects = core::mem::take(&mut self.effects);
         let outcome = self.state.apply(&record, &mut effects);
+        if matches!(record.change, ChangeV1::RaiseIds(_)) {
+            self.ids_are_raised();
+        }
         if !effects.iter().any(|effect| matches!(effect, Effect::BlockAdded(..))) {
             // Refused, or the block that an earlier call has added.
             self.nodes.release(&promise.pipeline, promise.bytes);
@@ -353,8 +361,11 @@ impl Core {
             (Request::Rename(_), Applied::Done) => Ok(Reply::Rename(done)),
             (Request::AbandonBlock(_), Applied::Done) => Ok(Reply::AbandonBlock(done)),
             (Request::UpdatePipeline(_), Applied::Done) => Ok(Reply::UpdatePipeline(done)),
-            (Request::UpdateBlockForPipeline(request), Applied::StampGiven { block, stamp }) => {
+            (Request::UpdateBlockForPipeline(request), Applied::StampGiven(StampGiven { block, stamp })) => {
                 self.stamp_given(request.inode, block, stamp, call, now)
+            }
+            (Request::SafeMode(_), Applied::Done) => {
+                Ok(Reply::SafeMode(SafeModeReplyV1 { reason: self.safe_mode_reason() }))
             }
             (request, applied) => {
                 let message =

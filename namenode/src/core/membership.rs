@@ -13,7 +13,6 @@ use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_proto::{Code, WireError};
 use roaring::RoaringBitmap;
 
-use super::safe_mode::SafeMode;
 use super::{Core, Now};
 use crate::blocks::{Fault, StorageIndex, fault_of, is_good};
 use crate::calls::{Call, Caller, Reply, Request};
@@ -78,7 +77,7 @@ impl Core {
         let index = self.nodes.check_epoch(caller.connection, request.epoch)?;
         // A state that is older than the datanodes', or not yet compared with them, deletes nothing.
         let is_settled = now.mono_ms.saturating_sub(self.started_ms) >= self.config.invalidation_delay_ms;
-        let may_invalidate = is_settled && matches!(self.safe_mode, SafeMode::Off | SafeMode::NoRoom);
+        let may_invalidate = is_settled && self.safe_mode.is_settled();
         for storage in self.nodes.newly_failed(index, &request.volumes) {
             tracing::warn!(storage = %self.nodes.storage_mut(storage).id, "a volume has failed: its replicas do not count");
             self.forget_storage(storage);
@@ -226,8 +225,8 @@ impl Core {
 
     fn stored(&mut self, storage: StorageIndex, replica: ReplicaV1) {
         let block = replica.block;
-        if block.block > self.state.last_block() {
-            return self.found_newer_block(block.block);
+        if self.is_newer_than_the_log(block) {
+            return;
         }
         let Some((view, _)) = self.state.block(block.block) else {
             self.nodes.invalidate(storage, block);

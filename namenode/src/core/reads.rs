@@ -185,8 +185,8 @@ impl Core {
             applied: self.state.applied(),
             pending_replication_blocks: self.replication.copied(),
             excess_replicas: self.blocks.doomed_count(),
-            checkpoint: ringfs_proto::ids::LogIndex(0),
-            wal_dirs_failed: 0,
+            checkpoint: self.checkpoints.last,
+            wal_dirs_failed: self.log_dirs_failed,
             namespace_bytes: (self.state.memory_bytes() + self.blocks.memory_bytes()) as u64,
         }
     }
@@ -215,5 +215,8 @@ impl Core {
         gauges.safe_mode.set(u64::from(!self.safe_mode_reason().is_empty()));
         gauges.parked.set(self.parked.count() as u64);
         gauges.applied.set(self.state.applied().0);
+        gauges.checkpoint.set(self.checkpoints.last.0);
+        gauges.checkpoint_running.set(u64::from(self.is_checkpoint_running()));
+        gauges.wal_dirs_failed.set(u64::from(self.log_dirs_failed));
     }
 }

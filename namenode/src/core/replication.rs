@@ -14,7 +14,6 @@ use ringfs_proto::meta::admin::{ReplicationAction, ReplicationReplyV1, Replicati
 use ringfs_proto::meta::namespace::BlockRefV1;
 use roaring::RoaringBitmap;
 
-use super::safe_mode::SafeMode;
 use super::{Core, Now};
 use crate::blocks::{Aside, StorageIndex};
 use crate::state::Slot;
@@ -101,7 +100,7 @@ impl Core {
     fn trim(&mut self, slot: Slot, block: BlockRefV1, wanted: usize, good: &[StorageIndex]) {
         let mut trusted: Vec<StorageIndex> =
             good.iter().copied().filter(|storage| self.nodes.is_trusted(*storage)).collect();
-        let may_delete = matches!(self.safe_mode, SafeMode::Off | SafeMode::NoRoom);
+        let may_delete = self.safe_mode.is_settled();
         if !may_delete || self.nodes.distinct(&trusted) < wanted {
             self.replication.postponed.insert(slot);
             return;

@@ -1,5 +1,6 @@
 //! The namenode's decisions, driven without I/O: time and durability are arguments.
 
+mod checkpoints;
 mod cluster;
 mod commands;
 mod convergence;

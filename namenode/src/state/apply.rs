@@ -41,6 +41,10 @@ impl State {
             }
             ChangeV1::NewStamp(change) => self.last_stamp = self.last_stamp.max(change.stamp),
             ChangeV1::FenceWriter(change) => self.last_stamp = self.last_stamp.max(change.stamp),
+            ChangeV1::RaiseIds(change) => {
+                self.last_block = self.last_block.max(change.block);
+                self.last_stamp = self.last_stamp.max(change.stamp);
+            }
             _ => {}
         }
         if let Some(outcome) = self.retry.get(record.session, record.call) {
@@ -72,6 +76,7 @@ impl State {
             ChangeV1::UpdatePipeline(change) => self.update_pipeline(change, record.session, effects),
             ChangeV1::FenceWriter(change) => self.fence_writer(change),
             ChangeV1::CloseFile(change) => self.close_file(change, effects),
+            ChangeV1::RaiseIds(_) => Ok(Applied::Done),
         }
     }
 

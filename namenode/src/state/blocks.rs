@@ -32,7 +32,7 @@ pub struct BlockView {
 }
 
 /// Slots of the blocks of a file with several, and the bytes in all but the last.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct List {
     slots: Vec<Slot>,
     length_before_last: u64,
@@ -166,6 +166,32 @@ impl Blocks {
         (self.by_id.get(view.block.block.0) == Some(slot)).then_some(view.block)
     }
 
+    /// From now on, blocks are kept as they are now.
+    pub fn begin_snapshot(&mut self) {
+        self.blocks.begin_snapshot();
+        self.lists.begin_snapshot();
+    }
+
+    /// What was kept is forgotten.
+    pub fn end_snapshot(&mut self) {
+        self.blocks.end_snapshot();
+        self.lists.end_snapshot();
+    }
+
+    /// The blocks of a list of the snapshot as they were when it began.
+    pub fn as_they_were<'a>(&'a self, list: &'a BlockList) -> impl ExactSizeIterator<Item = BlockView> + 'a {
+        let slots: &[Slot] = match list {
+            BlockList::Empty => &[],
+            BlockList::One(slot) => core::slice::from_ref(slot),
+            BlockList::Many(number) => self.lists.as_it_was(*number).map_or(&[], |list| &list.slots),
+        };
+        let view = |slot: &Slot| {
+            let block = self.blocks.as_it_was(*slot).expect("a file of the snapshot had this block");
+            block.view(*slot)
+        };
+        slots.iter().map(view)
+    }
+
     /// All blocks, by id.
     pub fn all(&self) -> impl Iterator<Item = BlockView> + '_ {
         self.by_id.iter().map(|(_, slot)| self.view(slot))
@@ -185,7 +211,13 @@ impl Blocks {
     }
 
     fn view(&self, slot: Slot) -> BlockView {
-        let Block { id, stamp, length, .. } = *self.blocks.get(slot);
+        self.blocks.get(slot).view(slot)
+    }
+}
+
+impl Block {
+    fn view(&self, slot: Slot) -> BlockView {
+        let Self { id, stamp, length, .. } = *self;
         let block = BlockRefV1 { block: id, stamp, length: length & !OPEN };
         BlockView { slot, block, offset: 0, is_open: length & OPEN != 0 }
     }

@@ -6,12 +6,17 @@ use super::arena::Slot;
 const LEAF_ENTRIES_MAX: usize = 512;
 
 /// Entries of one directory. Names are not kept here: every call is told how to find them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Children {
     leaves: Vec<Vec<Slot>>,
 }
 
 impl Children {
+    /// A directory with these entries, which are sorted by name.
+    pub fn from_sorted(slots: &[Slot]) -> Self {
+        Self { leaves: slots.chunks(LEAF_ENTRIES_MAX).map(<[Slot]>::to_vec).collect() }
+    }
+
     /// The entry called `name`.
     pub fn find<'a>(&self, name: &[u8], name_of: impl Fn(Slot) -> &'a [u8]) -> Option<Slot> {
         let leaf = self.leaves.get(self.leaf_of(name, &name_of))?;

@@ -39,6 +39,12 @@ impl IdMap {
         page.used += 1;
     }
 
+    /// Makes room for ids up to this one, so that adding them copies nothing.
+    pub fn reserve(&mut self, last: u64) {
+        let pages = usize::try_from(last / PAGE_IDS + 1).expect("ids fit in memory");
+        self.pages.reserve(pages.saturating_sub(self.pages.len()));
+    }
+
     /// Removes an id that is in use.
     pub fn remove(&mut self, id: u64) {
         let index = (id / PAGE_IDS) as usize;

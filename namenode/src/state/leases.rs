@@ -11,7 +11,7 @@ use ringfs_proto::meta::namespace::BlockRefV1;
 pub const RECOVERED_MAX: usize = 65_536;
 
 /// A file that is open for writing. What it says of a block is about the open last one, if there is one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct OpenFile {
     /// Who writes it, or wrote it until a recovery began.
     pub session: SessionId,
@@ -59,7 +59,7 @@ impl OpenFile {
 }
 
 /// A file that was closed although its writer had not asked for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Recovered {
     /// Who wrote it.
     pub session: SessionId,

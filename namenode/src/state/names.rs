@@ -21,11 +21,13 @@ impl Name {
 pub struct Names {
     chunks: Vec<Vec<u8>>,
     free_by_len: Vec<Vec<u32>>,
+    /// Names that are freed while a snapshot is taken stay as they are until its end.
+    parked: Option<Vec<Name>>,
 }
 
 impl Default for Names {
     fn default() -> Self {
-        Self { chunks: Vec::new(), free_by_len: vec![Vec::new(); NAME_BYTES_MAX + 1] }
+        Self { chunks: Vec::new(), free_by_len: vec![Vec::new(); NAME_BYTES_MAX + 1], parked: None }
     }
 }
 
@@ -53,8 +55,22 @@ impl Names {
 
     /// Frees a name.
     pub fn remove(&mut self, name: Name) {
-        if name.len > 0 {
-            self.free_by_len[name.len as usize].push(name.offset);
+        match &mut self.parked {
+            Some(parked) => parked.push(name),
+            None if name.len > 0 => self.free_by_len[name.len as usize].push(name.offset),
+            None => {}
+        }
+    }
+
+    /// From now on, the bytes of names stay.
+    pub fn begin_snapshot(&mut self) {
+        self.parked = Some(Vec::new());
+    }
+
+    /// Places of names that were freed meanwhile may be used again.
+    pub fn end_snapshot(&mut self) {
+        for name in self.parked.take().unwrap_or_default() {
+            self.remove(name);
         }
     }
 

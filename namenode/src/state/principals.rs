@@ -28,6 +28,11 @@ impl Principals {
         self.by_name.get(name).copied().map(PrincipalId)
     }
 
+    /// All names, by number.
+    pub fn names(&self) -> &[Box<str>] {
+        &self.names
+    }
+
     /// The name of a number that was given out.
     pub fn name(&self, id: PrincipalId) -> &str {
         &self.names[id.0 as usize]

@@ -9,7 +9,7 @@ use ringfs_proto::{Code, WireError};
 
 use super::arena::Slot;
 use super::blocks::BlockView;
-use super::inode::{BLOCK_SIZE_UNIT, BlockList, Inode, Kind};
+use super::inode::{BLOCK_SIZE_UNIT, BlockList, Kind};
 use super::{ROOT_SLOT, State};
 
 /// A file as the operations on its blocks need it.
@@ -207,17 +207,31 @@ impl State {
         }
     }
 
-    /// A checksum over everything that a reader can see, for tests of determinism.
+    /// A checksum over everything that a later record can make a difference of, for tests of determinism.
     pub fn digest(&self) -> u32 {
+        use std::fmt::Write;
+        let mut text = format!("{:08x}", self.tree_digest());
+        let principals = self.principals.names();
+        let ids = (self.applied, self.time_ms, self.last_inode, self.last_block, self.last_stamp);
+        let sessions: Vec<_> = self.retry.sessions().collect();
+        write!(text, "{ids:?} {:?} {principals:?} {:?} {sessions:?}", self.counts, self.leases)
+            .expect("writing to a string cannot fail");
+        ringfs_proto::checksum::crc32(text.as_bytes())
+    }
+
+    /// A checksum over files, directories and blocks alone.
+    pub fn tree_digest(&self) -> u32 {
         use ringfs_proto::wire::Message;
         let mut bytes = Vec::new();
         for (_, slot) in self.inode_slots.iter() {
             self.status(slot, true).encode_into(&mut bytes);
             bytes.extend(self.path_of(slot).bytes());
-            if let Some(Inode { kind: Kind::File { blocks, .. }, .. }) = Some(self.inodes.get(slot)) {
+            if let Kind::File { blocks, .. } = &self.inodes.get(slot).kind {
                 for view in self.blocks.iter(blocks) {
-                    bytes.extend(view.block.block.0.to_le_bytes());
-                    bytes.extend(view.block.stamp.0.to_le_bytes());
+                    let BlockRefV1 { block, stamp, length } = view.block;
+                    for number in [block.0, stamp.0, length, view.offset] {
+                        bytes.extend(number.to_le_bytes());
+                    }
                     bytes.extend([u8::from(view.is_open)]);
                 }
             }

@@ -1,6 +1,7 @@
 //! Results of changes, kept so that a call that comes twice is carried out once.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use ringfs_proto::ids::{CallId, LogIndex, SessionId};
 use ringfs_proto::limits::RETRY_RESULTS_MAX;
@@ -10,17 +11,22 @@ use super::Outcome;
 /// Sessions whose results are kept; the longest idle goes first.
 pub const SESSIONS_MAX: usize = 65_536;
 
-#[derive(Debug, Default)]
-struct Session {
-    last_used: LogIndex,
-    lowest_unanswered: CallId,
-    results: VecDeque<(CallId, Outcome)>,
+/// What is kept of one session.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Session {
+    /// The record of its last result.
+    pub last_used: LogIndex,
+    /// The lowest call that it waits for.
+    pub lowest_unanswered: CallId,
+    /// Results, in the order of the log.
+    pub results: VecDeque<(CallId, Outcome)>,
 }
 
 /// Results by session and call.
 #[derive(Debug, Default)]
 pub struct RetryCache {
-    sessions: BTreeMap<SessionId, Session>,
+    /// Shared with a snapshot while one is taken; a session that changes meanwhile is copied first.
+    sessions: BTreeMap<SessionId, Arc<Session>>,
     by_use: BTreeMap<LogIndex, SessionId>,
     evicted: u64,
 }
@@ -49,7 +55,7 @@ impl RetryCache {
         if session == SessionId::default() {
             return;
         }
-        let entry = self.sessions.entry(session).or_default();
+        let entry = Arc::make_mut(self.sessions.entry(session).or_default());
         self.by_use.remove(&entry.last_used);
         entry.last_used = index;
         self.by_use.insert(index, session);
@@ -65,6 +71,18 @@ impl RetryCache {
     /// Sessions that were forgotten to make room.
     pub fn evicted(&self) -> u64 {
         self.evicted
+    }
+
+    /// All sessions, ascending, as they are now.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, &Arc<Session>)> {
+        self.sessions.iter().map(|(id, session)| (*id, session))
+    }
+
+    /// Puts a session back from a checkpoint. False if there are two of the same id or record, or too many results.
+    pub fn restore(&mut self, id: SessionId, session: Session) -> bool {
+        let is_bounded = self.sessions.len() < SESSIONS_MAX && session.results.len() <= RETRY_RESULTS_MAX;
+        let is_new = self.by_use.insert(session.last_used, id).is_none();
+        is_bounded && is_new && self.sessions.insert(id, Arc::new(session)).is_none()
     }
 
     fn evict(&mut self) {

@@ -1,5 +1,7 @@
 //! The namespace against a simple model, and its memory budget.
 
+mod snapshots;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
@@ -185,7 +187,7 @@ fn records_of_leases_are_applied_once_and_replay_alike() {
     let inode = driver.create("/f").expect("created");
     let id = driver.add_block(inode, None).expect("added");
     let old = BlockRefV1 { block: id, stamp: Stamp(1), length: 10 };
-    let given = |stamp| Ok(Applied::StampGiven { block: old, stamp: Stamp(stamp) });
+    let given = |stamp| Ok(Applied::StampGiven(StampGiven { block: old, stamp: Stamp(stamp) }));
     let steps = [
         (WRITER, ChangeV1::NewStamp(NewStampV1 { inode, block: old, stamp: Stamp(2) }), given(2)),
         (WRITER, ChangeV1::NewStamp(NewStampV1 { inode, block: old, stamp: Stamp(3) }), given(3)),
@@ -267,9 +269,9 @@ fn a_file_is_not_closed_for_its_writer_when_it_changed_meanwhile() {
 fn a_call_that_comes_twice_is_carried_out_once() {
     let mut driver = Driver::new();
     let first = driver.apply_as(WRITER, CallId(9), create("/f", false));
-    let digest = driver.state.digest();
+    let digest = driver.state.tree_digest();
     assert_eq!(driver.apply_as(WRITER, CallId(9), create("/f", false)), first);
-    assert_eq!(driver.state.digest(), digest);
+    assert_eq!(driver.state.tree_digest(), digest);
     assert_eq!(driver.state.retry_result(WRITER, CallId(9)), Some(&first));
 }
 

@@ -315,7 +315,7 @@ impl BatchBuilder {
     }
 
     /// Bytes that the batch will take on disk.
-    pub(super) fn padded_len(&self) -> u64 {
+    pub fn padded_len(&self) -> u64 {
         (BATCH_HEADER_BYTES + self.records.len()).next_multiple_of(ALIGN) as u64
     }
 }

@@ -70,7 +70,9 @@ pub enum WalError {
         last_good: LogIndex,
     },
     /// A segment is missing.
-    #[error("replay {path}: it begins at record {found}, expected {expected}: a segment is missing")]
+    #[error(
+        "replay {path} at offset 0: it begins at record {found}, expected {expected}: a segment is missing"
+    )]
     Gap {
         /// The segment.
         path: PathBuf,

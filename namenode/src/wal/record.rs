@@ -55,6 +55,8 @@ pub enum ChangeV1 {
     FenceWriter(FenceWriterV1),
     /// Closes a file without its writer.
     CloseFile(CloseFileV1),
+    /// Accepts a state that is older than the datanodes'.
+    RaiseIds(RaiseIdsV1),
 }
 
 /// Makes a directory.
@@ -210,6 +212,15 @@ pub enum FileEndV1 {
     Commit(BlockRefV1),
     /// No replica of it was ever written.
     Remove(BlockId),
+}
+
+/// Raises the last ids to what datanodes have, so that none is given out again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct RaiseIdsV1 {
+    /// The highest block that a datanode has.
+    pub block: BlockId,
+    /// The highest stamp that a datanode has.
+    pub stamp: Stamp,
 }
 
 ringfs_proto::impl_message!(RecordV1);

@@ -8,7 +8,6 @@ use ringfs_proto::meta::namespace::BlockRefV1;
 use super::copies::Expected;
 use super::levels::Level;
 use crate::blocks::{Aside, StorageIndex};
-use crate::core::safe_mode::SafeMode;
 use crate::core::{Core, Now};
 use crate::datanodes::CopyPlacement;
 use crate::state::Slot;
@@ -24,7 +23,7 @@ impl Core {
     fn may_copy(&self, now: Now) -> bool {
         let is_settled = now.mono_ms.saturating_sub(self.started_ms) >= self.config.datanode_dead_ms;
         is_settled
-            && matches!(self.safe_mode, SafeMode::Off | SafeMode::NoRoom)
+            && self.safe_mode.is_settled()
             && self.nodes.copying_waits(now.mono_ms).is_none()
             && !self.nodes.are_fewer_than_two_usable()
     }

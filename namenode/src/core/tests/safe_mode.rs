@@ -1,9 +1,12 @@
 //! Safe mode: until enough blocks are reported, when the log has no room, when the log is older than the datanodes.
 
 use ringfs_proto::Code;
+use ringfs_proto::ids::{BlockId, Stamp};
+use ringfs_proto::meta::admin::{SafeModeAction, SafeModeRequestV1};
+use ringfs_proto::meta::namespace::BlockRefV1;
 
 use super::cluster::*;
-use crate::calls::Request;
+use crate::calls::{Reply, Request};
 use crate::config::Config;
 
 fn is_safe(cluster: &mut Cluster) -> bool {
@@ -137,4 +140,71 @@ fn nothing_is_deleted_while_blocks_are_awaited() {
     assert_eq!(cluster.deletions(&node), [gone.block]);
     node.sequence = 1;
     assert!(!is_safe(&mut cluster));
+}
+
+fn set(cluster: &mut Cluster, action: SafeModeAction) -> Result<String, Code> {
+    let operator = cluster.writer();
+    match cluster.ask(&operator, Request::SafeMode(SafeModeRequestV1 { action })) {
+        Ok(Reply::SafeMode(reply)) => Ok(reply.reason),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(error.code),
+    }
+}
+
+#[test]
+fn an_operator_begins_and_ends_it() {
+    let (mut cluster, mut nodes) = Cluster::with_nodes(config(), 1);
+    cluster.write("/a", &mut nodes);
+    assert_eq!(set(&mut cluster, SafeModeAction::Get), Ok(String::new()));
+    assert!(set(&mut cluster, SafeModeAction::Enter).expect("entered").contains("operator"));
+    assert!(is_safe(&mut cluster));
+    assert_eq!(set(&mut cluster, SafeModeAction::Leave), Ok(String::new()));
+    assert!(!is_safe(&mut cluster));
+    let mut cluster = cluster.restart(config());
+    assert!(is_safe(&mut cluster), "no block is reported");
+    assert_eq!(set(&mut cluster, SafeModeAction::Leave), Ok(String::new()));
+    assert!(!is_safe(&mut cluster));
+    cluster.core.set_log_has_room(false);
+    assert!(set(&mut cluster, SafeModeAction::Leave).expect("asked").contains("full"));
+    assert!(is_safe(&mut cluster), "nobody can order room");
+}
+
+#[test]
+fn an_older_state_is_left_by_its_own_command_only_and_ids_are_not_given_out_again() {
+    let (mut cluster, mut nodes) = Cluster::with_nodes(config(), 1);
+    let known = cluster.write("/a", &mut nodes);
+    let newer = BlockRefV1 { block: BlockId(9), stamp: Stamp(12), length: 10 };
+    cluster.report(&mut nodes[0], &[finalized(known), finalized(newer)]).expect("reported");
+    let reason = cluster.core.older_state().expect("older");
+    for part in ["block 9", "stamp 12", "block 1", "ringfs admin safemode leave --accept-older-state"] {
+        assert!(reason.contains(part), "{reason}");
+    }
+    assert_eq!(set(&mut cluster, SafeModeAction::Leave), Err(Code::InvalidArgument));
+    assert!(is_safe(&mut cluster));
+    cluster.pass(1000);
+    cluster.report(&mut nodes[0], &[finalized(known), finalized(newer)]).expect("reported");
+    assert_eq!(cluster.deletions(&nodes[0]), [], "not without the operator");
+    assert_eq!(set(&mut cluster, SafeModeAction::LeaveDespiteOlderState), Ok(String::new()));
+    assert!(!is_safe(&mut cluster) && cluster.core.older_state().is_none());
+    let state = cluster.core.state();
+    assert_eq!((state.last_block(), state.last_stamp()), (BlockId(9), Stamp(12)));
+    let next = cluster.write("/b", &mut nodes);
+    assert!(next.block > BlockId(9) && next.stamp > Stamp(12), "{next:?}");
+    cluster.report(&mut nodes[0], &[finalized(known), finalized(newer), finalized(next)]).expect("reported");
+    assert_eq!(cluster.deletions(&nodes[0]), [newer.block]);
+    let mut cluster = cluster.restart(config());
+    let mut node = cluster.register(1).expect("joined");
+    node.sequence = 9;
+    cluster.report(&mut node, &[finalized(known), finalized(newer), finalized(next)]).expect("reported");
+    assert!(!is_safe(&mut cluster), "the log has it");
+}
+
+#[test]
+fn a_stamp_above_the_log_is_a_newer_state_too() {
+    let (mut cluster, mut nodes) = Cluster::with_nodes(config(), 1);
+    let known = cluster.write("/a", &mut nodes);
+    let newer = BlockRefV1 { stamp: Stamp(known.stamp.0 + 3), ..known };
+    cluster.report(&mut nodes[0], &[finalized(newer)]).expect("reported");
+    assert!(is_safe(&mut cluster));
+    assert_eq!(cluster.deletions(&nodes[0]), []);
 }

@@ -7,7 +7,7 @@ use ringfs_proto::{Code, WireError};
 use super::super::arena::Slot;
 use super::super::blocks::BlockView;
 use super::super::leases::Recovered;
-use super::super::{Applied, Effect, Outcome, State};
+use super::super::{Applied, Effect, Outcome, StampGiven, State};
 use crate::wal::record::{CloseFileV1, FenceWriterV1, FileEndV1, NewStampV1, UpdatePipelineV1};
 
 impl State {
@@ -22,7 +22,7 @@ impl State {
         let view = self.open_last(change.inode, session, change.block)?;
         self.open_file(change.inode)?.given_stamp = change.stamp;
         let block = BlockRefV1 { length: change.block.length, ..view.block };
-        Ok(Applied::StampGiven { block, stamp: change.stamp })
+        Ok(Applied::StampGiven(StampGiven { block, stamp: change.stamp }))
     }
 
     /// HDFS: `FSNamesystem.updatePipeline`.

@@ -1,0 +1,361 @@
+//! A namespace from the sections of a checkpoint.
+//!
+//! Sections come from a disk: everything is checked before it is believed, and what is wrong is an error, never a panic.
+
+use ringfs_proto::checksum::ChecksumType;
+use ringfs_proto::ids::{BlockId, InodeId, LogIndex, PrincipalId, Stamp};
+use ringfs_proto::limits::{DIRECTORY_ENTRIES_MAX, FILE_BLOCKS_MAX};
+use ringfs_proto::wire::Message;
+use ringfs_proto::{Code, WireError};
+
+use super::arena::{NONE, Slot};
+use super::blocks::Blocks;
+use super::children::Children;
+use super::inode::{BlockList, Inode, Kind};
+use super::names::Name;
+use super::retry::{RetryCache, Session};
+use super::snapshot::{LeasesV1, OPEN, OutcomeV1, PrincipalsV1, Section, SectionKind, SessionsV1};
+use super::{Counts, ID_MAX, ROOT, ROOT_SLOT, State};
+
+/// Why sections are no namespace.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RestoreError(pub String);
+
+fn wrong<T>(reason: impl Into<String>) -> Result<T, RestoreError> {
+    Err(RestoreError(reason.into()))
+}
+
+/// A namespace that is being put together.
+#[derive(Debug)]
+pub struct Restorer {
+    state: State,
+    expected: Counts,
+    has_totals: bool,
+    /// The parent's id of each inode, by slot.
+    parents: Vec<InodeId>,
+}
+
+impl Default for Restorer {
+    fn default() -> Self {
+        Self { state: State::bare(), expected: Counts::default(), has_totals: false, parents: Vec::new() }
+    }
+}
+
+impl Restorer {
+    /// Takes the next section.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn section(&mut self, section: &Section) -> Result<(), RestoreError> {
+        if !self.has_totals && section.kind != SectionKind::Totals {
+            return wrong(format!("it begins with {:?}, not with the totals", section.kind));
+        }
+        let mut input = Input { bytes: &section.payload };
+        match section.kind {
+            SectionKind::Totals => self.totals(&mut input)?,
+            SectionKind::Principals => self.principals(section)?,
+            SectionKind::Open => self.open(section)?,
+            SectionKind::Sessions => self.sessions(section)?,
+            SectionKind::Inodes => {
+                for _ in 0..section.items {
+                    self.inode(&mut input)?;
+                }
+                if !input.bytes.is_empty() {
+                    return wrong(format!("{} bytes follow the last inode", input.bytes.len()));
+                }
+            }
+            SectionKind::End => return wrong("the end is no part of a namespace"),
+        }
+        Ok(())
+    }
+
+    /// The namespace, once all sections are there.
+    ///
+    /// # Errors
+    /// What does not fit together.
+    pub fn finish(mut self) -> Result<State, RestoreError> {
+        if self.parents.is_empty() {
+            return wrong("there is no root");
+        }
+        self.link()?;
+        self.check_reachable()?;
+        if self.state.counts != self.expected {
+            return wrong(format!("it holds {:?}, the totals say {:?}", self.state.counts, self.expected));
+        }
+        let is_file = |inode: &InodeId| self.state.file(*inode).is_ok();
+        let stray = self.state.leases.iter().map(|(inode, _)| inode).find(|inode| !is_file(inode));
+        match stray {
+            Some(inode) => wrong(format!("inode {inode} is open for writing and is no file")),
+            None => Ok(self.state),
+        }
+    }
+
+    fn totals(&mut self, input: &mut Input<'_>) -> Result<(), RestoreError> {
+        if core::mem::replace(&mut self.has_totals, true) {
+            return wrong("there are two totals");
+        }
+        let state = &mut self.state;
+        state.applied = LogIndex(input.u64()?);
+        state.time_ms = input.u64()?;
+        state.last_inode = InodeId(input.u64()?);
+        state.last_block = BlockId(input.u64()?);
+        state.last_stamp = Stamp(input.u64()?);
+        let (files, directories) = (input.u64()?, input.u64()?);
+        let (blocks, committed_blocks) = (input.u64()?, input.u64()?);
+        self.expected = Counts { files, directories, blocks, committed_blocks };
+        if state.last_inode.0 > ID_MAX || state.last_block.0 > ID_MAX {
+            return wrong(format!(
+                "inode {} or block {} exceeds {ID_MAX}",
+                state.last_inode, state.last_block
+            ));
+        }
+        state.inode_slots.reserve(state.last_inode.0);
+        Ok(())
+    }
+
+    fn principals(&mut self, section: &Section) -> Result<(), RestoreError> {
+        for name in decode::<PrincipalsV1>(section)?.names {
+            let number = self.state.principals.names().len() as u32;
+            if self.state.principals.intern(&name) != PrincipalId(number) {
+                return wrong(format!("user or group {name:?} is there twice"));
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, section: &Section) -> Result<(), RestoreError> {
+        let LeasesV1 { open, recovered } = decode(section)?;
+        open.into_iter().for_each(|(inode, file)| self.state.leases.put(inode, file));
+        recovered.into_iter().for_each(|(inode, left)| self.state.leases.remember(inode, left));
+        Ok(())
+    }
+
+    fn sessions(&mut self, section: &Section) -> Result<(), RestoreError> {
+        for image in decode::<SessionsV1>(section)?.sessions {
+            let outcome = |outcome| match outcome {
+                OutcomeV1::Applied(applied) => Ok(applied),
+                OutcomeV1::Refused { code, message } => Err(WireError::new(Code::from_u16(code), message)),
+            };
+            let results = image.results.into_iter().map(|(call, image)| (call, outcome(image))).collect();
+            let session =
+                Session { last_used: image.last_used, lowest_unanswered: image.lowest_unanswered, results };
+            if !self.state.retry.restore(image.session, session) {
+                return wrong(format!("session {} does not fit into the retry cache", image.session));
+            }
+        }
+        Ok(())
+    }
+
+    fn inode(&mut self, input: &mut Input<'_>) -> Result<(), RestoreError> {
+        let (id, parent) = (InodeId(input.u64()?), InodeId(input.u64()?));
+        let (mtime_ms, version) = (input.u64()?, LogIndex(input.u64()?));
+        let (atime_s, owner, group) = (input.u32()?, PrincipalId(input.u32()?), PrincipalId(input.u32()?));
+        let (mode, is_file, name_len) = (input.u16()?, input.u8()?, input.u8()?);
+        let name = input.take(usize::from(name_len))?;
+        let state = &mut self.state;
+        if id.0 == 0 || id > state.last_inode || state.inode_slots.get(id.0).is_some() {
+            return wrong(format!("inode {id} is above {} or there twice", state.last_inode));
+        }
+        let principals = state.principals.names().len() as u32;
+        if owner.0 >= principals || group.0 >= principals {
+            return wrong(format!(
+                "inode {id} belongs to user {} or group {} of {principals}",
+                owner.0, group.0
+            ));
+        }
+        let is_root = state.inodes.end() == ROOT_SLOT;
+        if is_root != (id == ROOT) || is_root != name.is_empty() || (is_root && is_file != 0) {
+            return wrong(format!("inode {id}: the root comes first, and it alone has no name"));
+        }
+        let name = put_name(state, id, name)?;
+        let kind = Kind::Directory { children: NONE, count: 0 };
+        let inode = Inode { id, mtime_ms, version, kind, parent: NONE, name, owner, group, atime_s, mode };
+        let slot = state.inodes.insert(inode);
+        state.inode_slots.insert(id.0, slot);
+        match is_file {
+            0 => state.counts.directories += 1,
+            1 => {
+                let kind = self.file(slot, input)?;
+                self.state.inodes.get_mut(slot).kind = kind;
+                self.state.counts.files += 1;
+            }
+            other => return wrong(format!("inode {id} is of kind {other}")),
+        }
+        self.parents.push(parent);
+        Ok(())
+    }
+
+    fn file(&mut self, slot: Slot, input: &mut Input<'_>) -> Result<Kind, RestoreError> {
+        let (block_size_units, replication) = (input.u32()?, input.u16()?);
+        let (checksum, chunk_log2, count) = (input.u8()?, input.u8()?, input.u32()?);
+        let Some(checksum) = ChecksumType::from_u8(checksum) else {
+            return wrong(format!("checksum type {checksum}"));
+        };
+        if chunk_log2 > 31 || count > FILE_BLOCKS_MAX {
+            return wrong(format!("a file with chunks of 2^{chunk_log2} bytes and {count} blocks"));
+        }
+        let mut blocks = BlockList::Empty;
+        for _ in 0..count {
+            let (id, stamp, length) = (BlockId(input.u64()?), Stamp(input.u64()?), input.u64()?);
+            if id.0 == 0 || id > self.state.last_block || self.state.blocks.find(id).is_some() {
+                return wrong(format!("block {id} is above {} or there twice", self.state.last_block));
+            }
+            push_block(&mut self.state.blocks, &mut blocks, slot, (id, stamp, length));
+            self.state.counts.blocks += 1;
+            self.state.counts.committed_blocks += u64::from(length & OPEN == 0);
+        }
+        Ok(Kind::File { blocks, block_size_units, replication, checksum, chunk_log2 })
+    }
+
+    /// Puts every inode into its parent, directory by directory.
+    fn link(&mut self) -> Result<(), RestoreError> {
+        let mut by_parent = Vec::with_capacity(self.parents.len());
+        for (slot, parent) in self.parents.iter().enumerate().skip(1) {
+            let found = self.state.inode_slots.get(parent.0);
+            let directory = found.filter(|parent| self.state.inodes.get(*parent).is_directory());
+            let Some(directory) = directory else {
+                return wrong(format!("inode {} is in {parent}, which is no directory", self.id(slot)));
+            };
+            self.state.inodes.get_mut(slot as Slot).parent = directory;
+            by_parent.push((directory, slot as Slot));
+        }
+        // Inodes are mostly made, and so numbered, in the order of their names: runs that a stable sort makes use of.
+        by_parent.sort_by_key(|(directory, _)| *directory);
+        let mut entries = Vec::new();
+        for group in by_parent.chunk_by(|one, other| one.0 == other.0) {
+            entries.clear();
+            entries.extend(group.iter().map(|(_, slot)| *slot));
+            self.fill_directory(group[0].0, &mut entries)?;
+        }
+        Ok(())
+    }
+
+    fn fill_directory(&mut self, directory: Slot, entries: &mut [Slot]) -> Result<(), RestoreError> {
+        let state = &mut self.state;
+        entries.sort_by(|one, other| state.name_of(*one).cmp(state.name_of(*other)));
+        let twice = entries.windows(2).find(|pair| state.name_of(pair[0]) == state.name_of(pair[1]));
+        if let Some(pair) = twice {
+            return wrong(format!(
+                "inodes {} and {} have one name",
+                state.inodes.get(pair[0]).id,
+                state.inodes.get(pair[1]).id
+            ));
+        }
+        if entries.len() > DIRECTORY_ENTRIES_MAX as usize {
+            return wrong(format!("a directory of {} entries", entries.len()));
+        }
+        let children = state.directories.insert(Children::from_sorted(entries));
+        state.inodes.get_mut(directory).kind = Kind::Directory { children, count: entries.len() as u32 };
+        Ok(())
+    }
+
+    /// Every inode leads to the root: none is in a circle.
+    fn check_reachable(&self) -> Result<(), RestoreError> {
+        let mut is_reached = vec![false; self.parents.len()];
+        is_reached[ROOT_SLOT as usize] = true;
+        let mut way = Vec::new();
+        for slot in 0..self.parents.len() {
+            let mut at = slot;
+            while !is_reached[at] {
+                if way.len() > self.parents.len() {
+                    return wrong(format!("inode {} is in a circle", self.id(slot)));
+                }
+                way.push(at);
+                at = self.state.inodes.get(at as Slot).parent as usize;
+            }
+            way.drain(..).for_each(|at| is_reached[at] = true);
+        }
+        Ok(())
+    }
+
+    fn id(&self, slot: usize) -> InodeId {
+        self.state.inodes.get(slot as Slot).id
+    }
+}
+
+impl State {
+    /// Nothing at all, not even a root.
+    fn bare() -> Self {
+        Self {
+            inodes: Default::default(),
+            inode_slots: Default::default(),
+            names: Default::default(),
+            directories: Default::default(),
+            blocks: Blocks::default(),
+            principals: Default::default(),
+            leases: Default::default(),
+            retry: RetryCache::default(),
+            counts: Counts::default(),
+            last_inode: ROOT,
+            last_block: BlockId(0),
+            last_stamp: Stamp(0),
+            applied: LogIndex(0),
+            time_ms: 0,
+            is_in_snapshot: false,
+        }
+    }
+}
+
+fn put_name(state: &mut State, id: InodeId, name: &[u8]) -> Result<Name, RestoreError> {
+    match core::str::from_utf8(name) {
+        Ok("") => Ok(Name::EMPTY),
+        Ok(name) if !name.contains('/') => Ok(state.names.insert(name)),
+        _ => wrong(format!("inode {id} has the name {}", String::from_utf8_lossy(name))),
+    }
+}
+
+fn push_block(
+    blocks: &mut Blocks,
+    list: &mut BlockList,
+    file: Slot,
+    (id, stamp, length): (BlockId, Stamp, u64),
+) {
+    let slot = blocks.push(list, file, id, stamp);
+    if length & OPEN == 0 {
+        blocks.commit(slot, length);
+    }
+}
+
+fn decode<M: Message>(section: &Section) -> Result<M, RestoreError> {
+    M::decode(&section.payload).map_err(|error| RestoreError(error.to_string()))
+}
+
+/// Bytes that are taken from the front.
+struct Input<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> Input<'a> {
+    fn take(&mut self, len: usize) -> Result<&'a [u8], RestoreError> {
+        let Some((taken, rest)) = self.bytes.split_at_checked(len) else {
+            return wrong(format!("cut off: {len} bytes are expected, {} are there", self.bytes.len()));
+        };
+        self.bytes = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], RestoreError> {
+        let Some((taken, rest)) = self.bytes.split_first_chunk() else {
+            return wrong(format!("cut off: {N} bytes are expected, {} are there", self.bytes.len()));
+        };
+        self.bytes = rest;
+        Ok(*taken)
+    }
+
+    fn u64(&mut self) -> Result<u64, RestoreError> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, RestoreError> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Result<u16, RestoreError> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    fn u8(&mut self) -> Result<u8, RestoreError> {
+        self.array().map(u8::from_le_bytes)
+    }
+}
