@@ -3,7 +3,10 @@
 CARGO ?= cargo
 STEP := scripts/step
 
-.PHONY: help demo test test-core test-hdfs test-ml bench lint doc deps build fuzz
+SEEDS ?= 1000
+FROM ?= 1
+
+.PHONY: help simulate demo test test-core test-hdfs test-ml bench lint doc deps build fuzz
 
 help:
 	@echo "make demo       build, start a cluster, put data in, kill servers, read all back"
@@ -42,6 +45,10 @@ bench: deps
 	@scripts/install-deps bench
 	$(CARGO) build --release --quiet -p ringfs-cli -p ringfs-benches --bins
 	target/release/sequential
+
+# SEED=N replays one seed, TRACE=1 prints what happens in it; SEEDS=N runs many.
+simulate:
+	$(CARGO) run --quiet -p ringfs-simulation --bin simulate -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(FROM)) $(if $(TRACE),--trace)
 
 lint:
 	$(CARGO) fmt --all --check

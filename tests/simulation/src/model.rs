@@ -18,6 +18,8 @@ pub struct File {
     pub written: u64,
     /// Bytes that were acknowledged by `hflush`, and survive the death of every process.
     pub flushed: u64,
+    /// Bytes at the last `hflush` or `hsync` that was answered: without new ones the next says nothing new.
+    pub asked: u64,
     /// Bytes that were acknowledged by `hsync`, and survive power cuts.
     pub synced: u64,
     /// Its length, once somebody was told that it is closed.
@@ -26,6 +28,20 @@ pub struct File {
     pub may_be_closed: bool,
     /// Its writer holds it open.
     pub has_writer: bool,
+}
+
+impl File {
+    /// `hflush` was acknowledged. Without new bytes no datanode was asked, and what a power cut took is not back.
+    pub fn has_flushed(&mut self) {
+        if self.written > self.asked {
+            (self.flushed, self.asked) = (self.written, self.written);
+        }
+    }
+
+    /// `hsync` was acknowledged.
+    pub fn has_synced(&mut self) {
+        (self.flushed, self.synced, self.asked) = (self.written, self.written, self.written);
+    }
 }
 
 /// The facts.

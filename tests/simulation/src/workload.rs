@@ -251,13 +251,12 @@ impl Worker {
             0..15 => return self.close(open),
             15..40 => {
                 let flushed = open.writer.hflush();
-                self.acknowledged(number, &flushed, "hflush", |file| file.flushed = file.written);
+                self.acknowledged(number, &flushed, "hflush", File::has_flushed);
                 flushed.is_ok()
             }
             40..60 => {
                 let synced = open.writer.hsync();
-                let learn = |file: &mut File| (file.flushed, file.synced) = (file.written, file.written);
-                self.acknowledged(number, &synced, "hsync", learn);
+                self.acknowledged(number, &synced, "hsync", File::has_synced);
                 synced.is_ok()
             }
             _ => {
