@@ -6,12 +6,17 @@ STEP := scripts/step
 SEEDS ?= 1000
 FROM ?= 1
 
-.PHONY: help simulate demo test test-core test-hdfs test-ml bench lint doc deps build fuzz
+.PHONY: help simulate demo test test-core test-hdfs test-ml bench faults lint doc deps build fuzz
+
+# Faults that `make faults` injects, and the seed that decides which.
+N ?= 100
+SEED ?= 1
 
 help:
 	@echo "make demo       build, start a cluster, put data in, kill servers, read all back"
 	@echo "make test       all tests: test-core, test-hdfs, test-ml"
 	@echo "make test-core  format, clippy, unit, property, integration tests on real processes"
+	@echo "make faults     faults of all kinds into a real cluster under load: N=1000 SEED=1"
 	@echo "make bench      throughput beside the limits of this machine (disk, loopback)"
 	@echo "make fuzz       every decoder under libFuzzer, SECONDS=60 each (KEEP=1 adds what is found to the corpus)"
 	@echo "make lint       format and clippy"
@@ -40,6 +45,11 @@ test-hdfs:
 
 test-ml:
 	@echo "test-ml: no tests yet: there is no Python package yet"
+
+faults: deps
+	@scripts/install-deps test
+	$(CARGO) build --quiet --workspace --bins
+	target/debug/faults --faults $(N) --seed $(SEED)
 
 bench: deps
 	@scripts/install-deps bench

@@ -7,6 +7,7 @@
 pub mod cluster;
 pub mod data;
 pub mod disks;
+pub mod faults;
 pub mod hosts;
 pub mod pipeline;
 pub mod process;
