@@ -51,8 +51,10 @@ impl Core {
         }
         let unknown = nodes.iter().find(|node| self.nodes.index_of(node.storage).is_none());
         if let Some(node) = unknown {
-            let message = format!("storage {} of datanode {} is not known", node.storage, node.datanode);
-            return Err(WireError::new(Code::InvalidArgument, message));
+            // Right after a start this passes: datanodes register as they find the namenode again.
+            let message =
+                format!("storage {} of datanode {} has not registered", node.storage, node.datanode);
+            return Err(WireError::new(Code::Busy, message));
         }
         Ok(nodes.iter().map(|node| node.storage).collect())
     }

@@ -145,3 +145,17 @@ fn more_datanodes_are_others_with_a_capability_for_the_present_stamp() {
     let lost = cluster.ask(&stranger, add(&nodes[..1], Vec::new(), 1, block.block));
     assert_eq!(refused(lost), Code::LeaseLost);
 }
+
+#[test]
+fn after_a_restart_a_new_pipeline_waits_for_its_datanodes() {
+    let (mut cluster, mut nodes) = Cluster::with_nodes(config(), 2);
+    let (writer, inode, block) = writing(&mut cluster);
+    let old = BlockRefV1 { length: 50, ..block };
+    let stamp = new_stamp(&mut cluster, &writer, inode, old).expect("given").stamp;
+    let mut cluster = cluster.restart(config());
+    nodes[0] = cluster.join(1);
+    let writer = cluster.writer();
+    assert_eq!(update_pipeline(&mut cluster, &writer, inode, old, stamp, &nodes), Err(Code::Busy));
+    nodes[1] = cluster.join(2);
+    assert_eq!(update_pipeline(&mut cluster, &writer, inode, old, stamp, &nodes), Ok(()));
+}
