@@ -187,9 +187,9 @@ mod tests {
 
     #[test]
     fn kinds_and_their_names_agree() {
-        for kind in 0..KINDS.len() {
+        for (kind, name) in KINDS.iter().enumerate() {
             assert_eq!(Fault::of(kind, 3).kind(), kind);
-            assert!(Fault::of(kind, 3).to_string().starts_with(KINDS[kind]));
+            assert!(Fault::of(kind, 3).to_string().starts_with(name));
         }
     }
 }
