@@ -38,7 +38,7 @@ kinds! {
     IncrementalReportRequestV1 ReportReplyV1
     ReadRangesRequestV1 RangeDataV1 CreditV1 WillNeedRequestV1 WriteOpenRequestV1 WriteOpenReplyV1 WritePacketV1
     WriteAckV1 ReplicaInfoRequestV1 ReplicaInfoReplyV1 TransferReplicaRequestV1
-    HelloV1 HelloReplyV1
+    HelloV1 HelloReplyV1 ReplicationRequestV1 ReplicationReplyV1
 }
 
 /// What was accepted once is accepted again, and is the same.
