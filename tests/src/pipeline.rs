@@ -12,8 +12,12 @@ use ringfs_proto::meta::data::{
     ReplicaInfoRequestV1, TransferReplicaRequestV1, WriteAckV1, WriteHint, WriteOpenReplyV1,
     WriteOpenRequestV1, WritePacketV1, WriteStage, packet_flags,
 };
-use ringfs_proto::meta::namespace::{AddBlockRequestV1, BlockRefV1, CreateRequestV1};
-use ringfs_proto::ops::{AddBlock, Create, Op, ReadRanges, ReplicaInfo, TransferReplica, WriteOpen};
+use ringfs_proto::meta::namespace::{
+    AddBlockRequestV1, BlockRefV1, CreateRequestV1, UpdateBlockForPipelineRequestV1,
+};
+use ringfs_proto::ops::{
+    AddBlock, Create, Op, ReadRanges, ReplicaInfo, TransferReplica, UpdateBlockForPipeline, WriteOpen,
+};
 use ringfs_proto::wire::Message;
 use ringfs_proto::{Code, WireError};
 
@@ -23,6 +27,9 @@ use crate::wait;
 
 /// Bytes per checksum.
 pub const CHUNK_BYTES: u32 = 512;
+
+/// Stamps that the namenode gives out for a block, one above the other, for the pipelines of a test.
+pub const STAMPS_GIVEN: u64 = 8;
 
 /// A block of an open file, which a test writes itself.
 #[derive(Debug, Clone)]
@@ -84,7 +91,14 @@ impl TestBlock {
         };
         let inode = namenode.call::<Create>(&create).expect("created").status.inode;
         let add = AddBlockRequestV1 { inode, previous: None, excluded: Vec::new() };
-        let BlockRefV1 { block, stamp, .. } = namenode.call::<AddBlock>(&add).expect("a block").located.block;
+        let added = namenode.call::<AddBlock>(&add).expect("a block").located.block;
+        let BlockRefV1 { block, stamp, .. } = added;
+        // A datanode with a stamp that the log never named would put the namenode into safe mode.
+        let ask = UpdateBlockForPipelineRequestV1 { inode, block: added };
+        for given in 1..=STAMPS_GIVEN {
+            let reply = namenode.call::<UpdateBlockForPipeline>(&ask).expect("a stamp");
+            assert_eq!(reply.stamp.0, stamp.0 + given, "stamps follow each other");
+        }
         Self { key: cluster.cluster_file().key, block, stamp, limit, nodes: nodes_of(cluster) }
     }
 
