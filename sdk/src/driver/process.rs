@@ -1,23 +1,34 @@
 //! The process and its forks: a generation that a fork raises, and the sockets that a child closes.
 //!
 //! The child's handler runs between `fork` and its first instruction in the child, where any lock may be held by a
-//! thread that no longer exists: it only stores to atomics and calls `close`.
+//! thread that no longer exists: it only stores to atomics and calls `close`. A fork waits for drivers that are being
+//! made, so that the child finds all their descriptors noted.
 
+use std::cell::Cell;
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, IntoRawFd};
 use std::sync::Once;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use std::{io, ptr};
 
 use crate::limits::SOCKETS_MAX;
 
 const FREE: i32 = -1;
-/// How long a thread waits for another that makes its driver.
-const FINDING_PATIENCE: std::time::Duration = std::time::Duration::from_millis(100);
+/// How long a thread that makes its driver, or forks, waits for another that makes its driver.
+const MAKING_PATIENCE: Duration = Duration::from_millis(100);
 static GENERATION: AtomicU64 = AtomicU64::new(1);
 static DESCRIPTORS: [AtomicI32; SOCKETS_MAX] = [const { AtomicI32::new(FREE) }; SOCKETS_MAX];
 static NEXT_SLOT: AtomicUsize = AtomicUsize::new(0);
 static HANDLER: Once = Once::new();
+/// One driver is made at a time, so that each finds its own descriptors, and none while the process forks. Not a lock of a
+/// library: a child must be able to free it.
+static IS_MAKING: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// While this thread forks.
+    static HELD_FOR_FORK: Cell<Option<Making>> = const { Cell::new(None) };
+}
 
 /// Rises by one in each forked child. Whatever carries a lower one was inherited.
 pub(crate) fn generation() -> u64 {
@@ -27,15 +38,49 @@ pub(crate) fn generation() -> u64 {
 /// Installs the handler that runs in forked children. Called before anything is opened.
 pub(crate) fn watch_forks() {
     HANDLER.call_once(|| {
-        // SAFETY: the handler is a function of this program, which lives as long as the process does.
-        let code = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        // SAFETY: the handlers are functions of this program, which live as long as the process does.
+        let code = unsafe { libc::pthread_atfork(Some(before_fork), Some(in_parent), Some(in_child)) };
         if code != 0 {
             tracing::warn!(code, "no fork handler could be installed: forked children must not use RingFS");
         }
     });
 }
 
+/// The right to make a driver, until it is dropped.
+struct Making;
+
+impl Making {
+    /// Waits for it; `None` when another takes too long.
+    fn begin() -> Option<Self> {
+        let begin = Instant::now();
+        while IS_MAKING.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            if begin.elapsed() > MAKING_PATIENCE {
+                return None;
+            }
+            std::thread::yield_now();
+        }
+        Some(Self)
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        IS_MAKING.store(false, Ordering::Release);
+    }
+}
+
+extern "C" fn before_fork() {
+    HELD_FOR_FORK.set(Making::begin());
+}
+
+extern "C" fn in_parent() {
+    drop(HELD_FOR_FORK.take());
+}
+
 extern "C" fn in_child() {
+    // Held for this fork, or by a thread that does not exist here.
+    drop(HELD_FOR_FORK.take());
+    IS_MAKING.store(false, Ordering::Release);
     GENERATION.fetch_add(1, Ordering::Relaxed);
     for slot in &DESCRIPTORS {
         let descriptor = slot.swap(FREE, Ordering::Relaxed);
@@ -92,21 +137,17 @@ pub(crate) struct Found {
     _inherited: Vec<Inherited>,
 }
 
-/// One driver is made at a time, so that each finds its own.
-static FINDING: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
-
 impl Found {
-    /// Makes something, and notes the rings and epoll instances that it has opened. When other threads of the program open
-    /// such descriptors at the same moment, nobody can tell whose is whose, and none is noted: they then stay open in a
-    /// child until it executes another program.
+    /// Makes something, and notes the rings and epoll instances that it has opened, `opens_max` at most. When other code of
+    /// the program opens such descriptors at the same moment, nobody can tell whose is whose, and none is noted: they
+    /// then stay open in a child until it executes another program.
     pub fn made_by<T>(make: impl FnOnce() -> T, opens_max: usize) -> (T, Self) {
-        // Not waited for in a child that was forked while another thread held it; the descriptors are then not noted.
-        let guard = FINDING.try_lock_for(FINDING_PATIENCE);
+        let making = Making::begin();
         let before = driver_descriptors();
         let made = make();
         let after = driver_descriptors();
         let found: Vec<i32> = after.into_iter().filter(|descriptor| !before.contains(descriptor)).collect();
-        let is_sure = guard.is_some() && found.len() <= opens_max;
+        let is_sure = making.is_some() && found.len() <= opens_max;
         let inherited = if is_sure { found } else { Vec::new() };
         let noted = inherited.into_iter().filter_map(|descriptor| Inherited::note(descriptor).ok());
         (made, Self { _inherited: noted.collect() })

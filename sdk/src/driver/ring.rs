@@ -19,13 +19,13 @@ use monoio::net::TcpStream;
 use monoio::time::TimeDriver;
 use monoio::{FusionDriver, FusionRuntime, IoUringDriver, LegacyDriver, RuntimeBuilder};
 
-use super::process::{Found, Inherited, generation};
+use super::process::{Found, generation};
 use super::wait::{Interest, Waiting};
 
 type Runtime = FusionRuntime<TimeDriver<IoUringDriver>, TimeDriver<LegacyDriver>>;
 
-/// What one runtime opens: a ring, or an epoll instance.
-const RUNTIME_DESCRIPTORS_MAX: usize = 1;
+/// What a driver opens: the runtime's ring or epoll instance, and the one that gathers sockets.
+const DRIVER_DESCRIPTORS_MAX: usize = 2;
 
 thread_local! {
     static DRIVER: RefCell<Slot> = const { RefCell::new(Slot::Unmade) };
@@ -46,10 +46,10 @@ struct Leaked {
 }
 
 struct Driver {
-    // Dropped in this order.
+    // Dropped in this order: a descriptor that is closed must not be closed again by a child, as another's.
+    _inherited: Found,
     gathered: TcpStream,
     runtime: Runtime,
-    _inherited: (Inherited, Found),
 }
 
 impl Drop for Leaked {
@@ -108,20 +108,12 @@ fn make(waiting: Waiting) -> Slot {
 impl Driver {
     /// `None` inside another runtime of this kind.
     fn make(waiting: Waiting) -> io::Result<Option<Self>> {
-        // A child of fork gets neither the memory of the ring nor, after its handler, the descriptor.
-        let (runtime, found) = Found::made_by(|| make_runtime(waiting), RUNTIME_DESCRIPTORS_MAX);
-        let mut runtime = runtime?;
-        // SAFETY: no pointers; the result is checked below.
-        let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if epoll < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor was just made and has no other owner. It is only ever waited for and closed, which does
-        // not depend on its being a socket.
-        let owned = unsafe { StdStream::from_raw_fd(epoll) };
-        let inherited = Inherited::note(epoll)?;
-        let Some(gathered) = run(&mut runtime, async { TcpStream::from_std(owned) }) else { return Ok(None) };
-        Ok(Some(Self { gathered: gathered?, runtime, _inherited: (inherited, found) }))
+        // A child of fork gets neither the memory of the ring nor, after its handler, the descriptors.
+        let open = || Ok::<_, io::Error>((make_runtime(waiting)?, make_epoll()?));
+        let (opened, inherited) = Found::made_by(open, DRIVER_DESCRIPTORS_MAX);
+        let (mut runtime, epoll) = opened?;
+        let Some(gathered) = run(&mut runtime, async { TcpStream::from_std(epoll) }) else { return Ok(None) };
+        Ok(Some(Self { _inherited: inherited, gathered: gathered?, runtime }))
     }
 
     fn wait(&mut self, interests: &[Interest<'_>], until: Instant) -> Option<io::Result<bool>> {
@@ -156,6 +148,18 @@ impl Driver {
             Err(_elapsed) => Ok(false),
         })
     }
+}
+
+/// An epoll instance, which the runtime takes for a socket.
+fn make_epoll() -> io::Result<StdStream> {
+    // SAFETY: no pointers; the result is checked below.
+    let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+    if epoll < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made and has no other owner. It is only ever waited for and closed, which does not
+    // depend on its being a socket.
+    Ok(unsafe { StdStream::from_raw_fd(epoll) })
 }
 
 fn make_runtime(waiting: Waiting) -> io::Result<Runtime> {
