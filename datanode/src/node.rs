@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use ringfs_proto::capability::{Capability, CapabilityBytes, CapabilityError, ClusterKey, Mode};
-use ringfs_proto::ids::{BlockId, ClusterId, DatanodeId, Stamp};
+use ringfs_proto::hello::{HelloV1, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN, Role};
+use ringfs_proto::ids::{BlockId, ClusterId, DatanodeId, SessionId, Stamp};
 use ringfs_proto::{Code, WireError};
 
 use crate::commands::Commands;
@@ -70,6 +71,21 @@ impl Node {
     /// The machine that it runs on.
     pub fn machine(&self) -> &dyn Machine {
         self.store.machine()
+    }
+
+    /// What this datanode says first on a connection that it opens, to its namenode or to another datanode.
+    pub fn hello(&self) -> HelloV1 {
+        HelloV1 {
+            version_min: PROTOCOL_VERSION_MIN,
+            version_max: PROTOCOL_VERSION_MAX,
+            role: Role::Datanode,
+            features: 0,
+            session: SessionId(self.id.0),
+            cluster: self.cluster,
+            user: "datanode".to_owned(),
+            auth_scheme: 0,
+            credentials: Vec::new(),
+        }
     }
 
     /// The namenode's clock says `clock_s`.

@@ -1,19 +1,27 @@
-//! Numbers from a seed: the same on every machine and with every release of a library.
+//! Numbers that a seed decides: SplitMix64 (Steele, Lea, Flood 2014), small and the same on every machine.
 
-/// SplitMix64.
+use std::ops::Range;
+
+/// A stream of numbers.
 #[derive(Debug, Clone)]
 pub struct Random {
     state: u64,
 }
 
 impl Random {
-    /// A sequence that depends on the seed alone.
+    /// The stream of a seed.
     pub fn new(seed: u64) -> Self {
         Self { state: seed }
     }
 
+    /// A stream of its own for a part of the simulation: what others draw does not change it.
+    #[must_use]
+    pub fn fork(&mut self) -> Self {
+        Self { state: self.number() ^ 0x5851_f42d_4c95_7f2d }
+    }
+
     /// The next number.
-    pub fn next_u64(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -21,28 +29,27 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`; 0 for a bound of 0.
+    /// A number below `bound`; 0 when the bound is 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        // The bias is below 2^-32 for every bound that tests use.
-        ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.number()) * u128::from(bound)) >> 64) as u64
     }
 
-    /// A number in `range`, its end excluded.
-    pub fn within(&mut self, range: std::ops::Range<u64>) -> u64 {
+    /// A number of a range.
+    pub fn range(&mut self, range: Range<u64>) -> u64 {
         range.start + self.below(range.end.saturating_sub(range.start))
     }
 
-    /// True in `permille` of 1000 cases.
+    /// True in so many of a thousand cases.
     pub fn chance(&mut self, permille: u64) -> bool {
         self.below(1000) < permille
     }
 
-    /// One of several.
+    /// One of a slice.
     ///
     /// # Panics
     /// If there is none.
-    pub fn pick<'a, T>(&mut self, choices: &'a [T]) -> &'a T {
-        &choices[self.below(choices.len() as u64) as usize]
+    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+        &of[self.below(of.len() as u64) as usize]
     }
 }
 
@@ -51,11 +58,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_stay_in_their_range_and_depend_on_the_seed() {
-        let (mut a, mut b, mut other) = (Random::new(1), Random::new(1), Random::new(2));
-        let numbers: Vec<u64> = (0..100).map(|_| a.within(10..20)).collect();
-        assert!(numbers.iter().all(|number| (10..20).contains(number)));
-        assert_eq!(numbers, (0..100).map(|_| b.within(10..20)).collect::<Vec<_>>());
-        assert_ne!(numbers, (0..100).map(|_| other.within(10..20)).collect::<Vec<_>>());
+    fn a_seed_always_gives_the_same_numbers() {
+        // The reference values of SplitMix64 for seed 1234567.
+        let mut random = Random::new(1_234_567);
+        let numbers = [random.number(), random.number(), random.number()];
+        assert_eq!(
+            numbers,
+            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
+        );
+    }
+
+    #[test]
+    fn numbers_stay_in_their_range() {
+        let mut random = Random::new(1);
+        assert!((0..1000).all(|_| (5..9).contains(&random.range(5..9))));
+        assert_eq!(random.below(0), 0);
+        assert!((0..100).all(|_| !random.chance(0) && random.chance(1000)));
     }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringfs_proto::frame::{self, Header};
-use ringfs_proto::hello::{self, HelloReplyV1, HelloV1, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN, Role};
-use ringfs_proto::ids::{CallId, RegistrationEpoch, ReportSequence, SessionId, StorageId};
+use ringfs_proto::hello::{self, HelloReplyV1};
+use ringfs_proto::ids::{CallId, RegistrationEpoch, ReportSequence, StorageId};
 use ringfs_proto::limits::REPORT_PAGE_REPLICAS_MAX;
 use ringfs_proto::meta::membership::{
     BlockReportRequestV1, CommandV1, HeartbeatReplyV1, HeartbeatRequestV1, IncrementalReportRequestV1,
@@ -91,17 +91,7 @@ impl Session {
     /// A connection stands: the hello to send on it.
     pub fn connected(&mut self) -> Vec<u8> {
         self.connection = Connection::default();
-        hello::encode_hello(&HelloV1 {
-            version_min: PROTOCOL_VERSION_MIN,
-            version_max: PROTOCOL_VERSION_MAX,
-            role: Role::Datanode,
-            features: 0,
-            session: SessionId(self.node.id.0),
-            cluster: self.node.cluster,
-            user: "datanode".to_owned(),
-            auth_scheme: 0,
-            credentials: Vec::new(),
-        })
+        hello::encode_hello(&self.node.hello())
     }
 
     /// The namenode has answered the hello.

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 use ringfs_proto::frame::{self, Header};
-use ringfs_proto::hello::{self, HelloReplyV1, HelloV1, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN, Role};
-use ringfs_proto::ids::SessionId;
+use ringfs_proto::hello::{self, HelloReplyV1};
 use ringfs_proto::meta::data::{PipelineNodeV1, WriteAckV1, WriteOpenReplyV1, WriteOpenRequestV1};
 use ringfs_proto::wire::Message;
 use ringfs_proto::{Code, WireError};
@@ -92,18 +91,7 @@ impl<E: Engine> Shard<E> {
         request: &WriteOpenRequestV1,
         header: &Header,
     ) -> Result<WriteOpenReplyV1, Closed> {
-        let hello = HelloV1 {
-            version_min: PROTOCOL_VERSION_MIN,
-            version_max: PROTOCOL_VERSION_MAX,
-            role: Role::Datanode,
-            features: 0,
-            session: SessionId(self.node.id.0),
-            cluster: self.node.cluster,
-            user: "datanode".to_owned(),
-            auth_scheme: 0,
-            credentials: Vec::new(),
-        };
-        let mut out = hello::encode_hello(&hello);
+        let mut out = hello::encode_hello(&self.node.hello());
         let shifted = WriteOpenRequestV1 { nodes: request.nodes[1..].to_vec(), ..request.clone() };
         let forwarded = Header { flags: 0, remaining_ms: 0, ..*header };
         frame::append(&mut out, forwarded, 0, |meta| shifted.encode_into(meta));

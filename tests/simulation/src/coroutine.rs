@@ -113,7 +113,7 @@ mod tests {
 
     use super::*;
     use crate::executor::{Executor, HostId, Step};
-    use crate::random::Random;
+    use ringfs_tests::random::Random;
 
     #[test]
     fn synchronous_code_waits_in_the_middle_of_its_stack() {

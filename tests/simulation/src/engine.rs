@@ -16,7 +16,7 @@ use ringfs_proto::buffer::AlignedBuffer;
 
 use crate::executor::{Executor, HostId};
 use crate::network::{End, Listening, Network, address_of};
-use crate::random::Random;
+use ringfs_tests::random::Random;
 
 /// Port of a datanode.
 pub const PORT: u16 = 9866;

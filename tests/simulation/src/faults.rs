@@ -1,7 +1,7 @@
 //! Faults of a simulation: which, when, for how long. The seed decides.
 
 use crate::executor::{HostId, Micros};
-use crate::random::Random;
+use ringfs_tests::random::Random;
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -14,7 +14,6 @@ pub mod namenode;
 pub mod network;
 pub mod one_thread;
 pub mod quiet;
-pub mod random;
 pub mod transport;
 pub mod tree;
 pub mod wire;

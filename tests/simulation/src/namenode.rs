@@ -29,8 +29,8 @@ use ringfs_proto::limits::{META_BYTES_MAX, META_BYTES_MAX_REPORT};
 use crate::clock::HostClock;
 use crate::executor::{Executor, HostId};
 use crate::network::{End, Network};
-use crate::random::Random;
 use crate::wire::Wire;
+use ringfs_tests::random::Random;
 
 /// Port of the namenode.
 pub const PORT: u16 = 8020;

@@ -10,8 +10,8 @@ use ringfs_sdk::{Client, CreateOptions, Error, Kind, Reader, Writer};
 use crate::coroutine::wait;
 use crate::executor::{Executor, HostId};
 use crate::model::{File, Model, bytes_of, root_of};
-use crate::random::Random;
 use crate::tree::{Change, Node};
+use ringfs_tests::random::Random;
 
 /// Files that a worker has open for writing.
 const WRITERS_MAX: usize = 2;

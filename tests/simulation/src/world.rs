@@ -22,9 +22,9 @@ use crate::faults::{self, Fault, Targets};
 use crate::model::Model;
 use crate::namenode::{self, Namenode};
 use crate::network::Network;
-use crate::random::Random;
 use crate::workload::{Counts, Shared, Worker};
 use crate::{client, quiet};
+use ringfs_tests::random::Random;
 
 /// Datanodes.
 const DATANODES: u8 = 4;

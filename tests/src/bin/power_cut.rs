@@ -99,7 +99,7 @@ fn work(client: &Client, seed: u64) -> Result<Vec<Fact>> {
     let mut open = Vec::new();
     let options = CreateOptions { replication: 2, block_size: 128 << 10, ..CreateOptions::default() };
     for number in 0..FACTS + 2 {
-        let (path, seed) = (format!("/files/{number}"), random.next_u64());
+        let (path, seed) = (format!("/files/{number}"), random.number());
         let length = 1 + random.below(300_000);
         let mut writer = client.create_with(&path, &options)?;
         writer.write_all(&Pattern { seed }.bytes(0, length as usize))?;

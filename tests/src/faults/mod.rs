@@ -313,7 +313,7 @@ impl Hands {
             Fault::KillWriter => {
                 self.writers += 1;
                 let path = format!("/doomed/file-{}", self.writers);
-                DoomedWriter::start(&site.cluster.uri(), &path, self.random.next_u64(), ledger).kill(ledger);
+                DoomedWriter::start(&site.cluster.uri(), &path, self.random.number(), ledger).kill(ledger);
             }
         }
         site.start_ended();

@@ -160,11 +160,8 @@ impl Iterator for Plan {
         let kind = self.round.pop()?;
         let datanode = self.random.below(self.datanodes as u64) as usize;
         // Short ones are over before anyone notices; long ones outlast the limit after which a datanode is lost.
-        let hold_ms = if self.random.chance(300) {
-            self.random.within(2500..4000)
-        } else {
-            self.random.within(50..1500)
-        };
+        let hold_ms =
+            if self.random.chance(300) { self.random.range(2500..4000) } else { self.random.range(50..1500) };
         Some(Step { fault: Fault::of(kind, datanode), hold_ms })
     }
 }

@@ -113,7 +113,7 @@ impl<'a> Worker<'a> {
     fn create(&mut self) {
         self.files_made += 1;
         let path = format!("{}/file-{}", self.directory, self.files_made);
-        let pattern = Pattern { seed: self.random.next_u64() };
+        let pattern = Pattern { seed: self.random.number() };
         let entry = Entry::created(pattern.seed);
         self.shared.ledger.set(&path, Entry { exists: Known::Maybe, ..entry.clone() });
         let options =
