@@ -16,7 +16,7 @@ pub fn print(text: Arguments<'_>) {
     std::process::exit(1);
 }
 
-/// As [`print`], and what is not a whole line is seen at once.
+/// As [`print()`], and what is not a whole line is seen at once.
 pub fn print_now(text: Arguments<'_>) {
     print(text);
     // A reader that has gone away is noticed by the next line.

@@ -1,7 +1,7 @@
 //! The log without threads: opened, appended to, marked.
 //!
 //! Everything that is written goes through [`Disk`], so that a simulated disk sees what a real one would. The one exception
-//! is an append by io_uring, for files that have a descriptor (see [`Appender`]).
+//! is an append by io_uring, for files that have a descriptor (see `Appender`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
