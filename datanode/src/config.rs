@@ -35,6 +35,12 @@ pub struct Config {
     pub io_threads: usize,
     /// Bytes kept free on each volume: below that, new blocks are refused.
     pub reserved_bytes: u64,
+    /// Volumes that may have failed before the datanode ends; all but one when not given.
+    pub volumes_failed_max: Option<usize>,
+    /// Every finalized replica is read and compared with its checksums once in this time, seconds; 0: never.
+    pub scrub_period_s: u64,
+    /// Most bytes per second that the scrubber reads from each volume; 0: none.
+    pub scrub_bytes_per_second: u64,
     /// How replicas are written when the writer gives no hint.
     pub write_mode: WriteMode,
     /// Most connections.
@@ -87,6 +93,10 @@ impl Default for Config {
             pin_shards: false,
             io_threads: 8,
             reserved_bytes: 1 << 30,
+            volumes_failed_max: None,
+            // HDFS: dfs.datanode.scan.period.hours = 504.
+            scrub_period_s: 21 * 24 * 3600,
+            scrub_bytes_per_second: 8 << 20,
             write_mode: WriteMode::Direct,
             connections_max: 16_384,
             writers_max: 512,

@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod node;
 #[cfg(feature = "planted-bugs")]
 pub mod planted;
+pub mod scrub;
 pub mod serve;
 pub mod server;
 pub mod store;

@@ -57,11 +57,21 @@ pub struct ShardMetrics {
     pub copies: Value,
     pub copy_bytes: Value,
     pub fenced: Value,
+    pub scrubbed_bytes: Value,
+    pub scrubbed_replicas: Value,
+    pub scrub_errors: Value,
 }
 
 type Row = (&'static str, &'static str, bool, fn(&ShardMetrics) -> &Value);
 
 const ROWS: &[Row] = &[
+    ("ringfs_datanode_scrubbed_bytes_total", "Bytes that were compared with their checksums.", true, |m| {
+        &m.scrubbed_bytes
+    }),
+    ("ringfs_datanode_scrubbed_replicas_total", "Replicas that the scrubber found good.", true, |m| {
+        &m.scrubbed_replicas
+    }),
+    ("ringfs_datanode_scrub_errors_total", "Replicas that did not verify.", true, |m| &m.scrub_errors),
     ("ringfs_datanode_read_bytes_total", "Bytes of block data sent to readers.", true, |m| &m.read_bytes),
     ("ringfs_datanode_read_ranges_total", "Ranges served.", true, |m| &m.read_ranges),
     ("ringfs_datanode_read_errors_total", "Ranges refused or failed.", true, |m| &m.read_errors),

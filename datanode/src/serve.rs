@@ -12,6 +12,7 @@ pub mod pipeline;
 mod read;
 mod recovery;
 mod reopen;
+mod scrub;
 mod signal;
 mod watch;
 mod write;
@@ -75,6 +76,7 @@ impl Service for BlockService {
         };
         engine.spawn(Weight::Background, shard.clone().watch());
         engine.spawn(Weight::Foreground, shard.clone().carry_out_commands());
+        shard.start_scrubbing();
         futures_lite::future::or(shard.accept(&listener), stop.stopped()).await;
     }
 }
@@ -106,6 +108,11 @@ impl<E: Engine> Shard<E> {
         loop {
             self.engine.sleep(watch::INTERVAL).await;
             self.metrics.stalled.add(self.watches.tick());
+            // One shard looks after the volumes for all.
+            if self.engine.shard() == 0 && self.node.store.needs_care() {
+                let node = self.node.clone();
+                self.engine.blocking(move || node.store.take_care()).await;
+            }
             self.files.drop_gone();
         }
     }

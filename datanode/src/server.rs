@@ -1,7 +1,7 @@
 //! A running datanode: volumes, shards, link.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ringfs_proto::cluster_file::ClusterFile;
@@ -25,6 +25,8 @@ const BASE_BYTES: u64 = 128 << 20;
 /// Buffers that each shard may keep for the next use.
 const SPARE_BYTES_PER_SHARD: u64 = 64 << 20;
 const LISTEN_BACKLOG: i32 = 1024;
+/// Holds the id of the datanode.
+const STATE_FILE: &str = "datanode.toml";
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,7 +65,10 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
         StartError::Config("neither `namenode` nor the join file names the namenode".to_owned())
     })?;
     let store = Store::open(machine.clone(), &config.volumes, cluster.cluster, config.reserved_bytes)?;
-    let id = datanode_id(&*machine, config.state_dir.as_ref().unwrap_or(&config.volumes[0]))?;
+    let id = match &config.state_dir {
+        Some(directory) => datanode_id(&*machine, directory)?,
+        None => datanode_id_on_volumes(&*machine, &config.volumes)?,
+    };
     let shards = shard_count(config);
     let (listeners, address) = listen(config, shards)?;
     let node = Arc::new(Node::new(id, cluster.cluster, cluster.key, store, config.clone(), shards));
@@ -110,7 +115,7 @@ impl Server {
 
     /// Why it can serve no more, once that is so: the process must end with an error.
     pub fn failed(&self) -> Option<String> {
-        (!self.node.store.has_volumes()).then(|| "no volume is left".to_owned())
+        self.node.store.failure(self.node.config.volumes_failed_max)
     }
 
     /// Leaves the cluster and ends. Replicas being written stay open, with what was acknowledged.
@@ -122,7 +127,7 @@ impl Server {
 
 impl Observed for View {
     fn health(&self) -> Result<(), String> {
-        if self.0.store.has_volumes() { Ok(()) } else { Err("no volume is left".to_owned()) }
+        self.0.store.failure(Some(0)).map_or(Ok(()), Err)
     }
 
     fn metrics(&self) -> Vec<Metric> {
@@ -155,12 +160,34 @@ fn read_join_file(machine: &dyn Machine, path: &Path) -> Result<ClusterFile, Sta
     ClusterFile::parse(&text).map_err(|parse| error(parse.to_string()))
 }
 
+/// The id of this datanode, from the first volume that has it. All that can be written to get it: a disk that fails does not
+/// take the datanode's name with it.
+fn datanode_id_on_volumes(machine: &dyn Machine, volumes: &[PathBuf]) -> Result<DatanodeId, StartError> {
+    let holder = volumes.iter().find(|volume| machine.files().exists(&volume.join(STATE_FILE)));
+    let is_usable = |volume: &&PathBuf| machine.files().exists(&volume.join("volume.toml"));
+    let holder = holder.or_else(|| volumes.iter().find(is_usable)).unwrap_or(&volumes[0]);
+    let id = datanode_id(machine, holder)?;
+    for volume in volumes.iter().filter(is_usable) {
+        let path = volume.join(STATE_FILE);
+        if !machine.files().exists(&path)
+            && let Err(error) = machine.files().write_durably(&path, state_text(id).as_bytes())
+        {
+            tracing::warn!(path = %path.display(), %error, "the datanode's id is not on this volume");
+        }
+    }
+    Ok(id)
+}
+
+fn state_text(id: DatanodeId) -> String {
+    format!("datanode = \"{id}\"\n")
+}
+
 /// The id of this datanode: made at its first start.
 ///
 /// # Errors
 /// `Parse`, or what the operating system says.
 pub fn datanode_id(machine: &dyn Machine, directory: &Path) -> Result<DatanodeId, StartError> {
-    let path = directory.join("datanode.toml");
+    let path = directory.join(STATE_FILE);
     if machine.files().exists(&path) {
         let text = machine.files().read_to_string(&path).map_err(io_error("read", &path))?;
         let parse = |reason: String| StartError::Parse { path: path.clone(), reason };
@@ -171,8 +198,7 @@ pub fn datanode_id(machine: &dyn Machine, directory: &Path) -> Result<DatanodeId
     machine.fill_random(&mut id).map_err(io_error("make the id in", &path))?;
     let id = DatanodeId(id);
     machine.files().create_directories(directory).map_err(io_error("create", directory))?;
-    let text = format!("datanode = \"{id}\"\n");
-    machine.files().write_durably(&path, text.as_bytes()).map_err(io_error("write", &path))?;
+    machine.files().write_durably(&path, state_text(id).as_bytes()).map_err(io_error("write", &path))?;
     Ok(id)
 }
 

@@ -7,6 +7,9 @@ mod copies;
 #[cfg(test)]
 mod crash_tests;
 mod deletion;
+mod failure;
+#[cfg(test)]
+mod failure_tests;
 pub mod journal;
 pub mod recovery;
 pub mod reopen;
@@ -21,6 +24,7 @@ use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::task::{Poll, Waker};
 
 use parking_lot::{Condvar, Mutex};
@@ -120,6 +124,10 @@ pub struct Store {
     cluster: ClusterId,
     machine: Arc<dyn Machine>,
     disks: Vec<Mounted>,
+    /// Volumes that could not be opened.
+    unusable_at_start: usize,
+    /// Failed volumes whose replicas were forgotten.
+    retired: AtomicUsize,
     replicas: Vec<Mutex<HashMap<BlockId, Arc<Replica>>>>,
     copies: Mutex<HashMap<BlockId, Arc<Replica>>>,
     changes: Mutex<Changes>,
@@ -130,6 +138,8 @@ pub struct Store {
 #[derive(Debug, Default)]
 struct Changes {
     waiting: Vec<(StorageId, ReplicaChangeV1)>,
+    /// There is something else to tell.
+    is_nudged: bool,
     waker: Option<Waker>,
 }
 
@@ -148,15 +158,30 @@ impl Store {
             cluster,
             machine,
             disks: Vec::new(),
+            unusable_at_start: 0,
+            retired: AtomicUsize::new(0),
             replicas: (0..STRIPES).map(|_| Mutex::default()).collect(),
             copies: Mutex::default(),
             changes: Mutex::default(),
             changed: Condvar::new(),
         };
+        let mut first_failure = None;
         for path in paths {
-            store.add_volume(path, reserved_bytes)?;
+            match store.add_volume(path, reserved_bytes) {
+                Ok(()) => {}
+                Err(error @ (StartError::ReadOnly { .. } | StartError::Io { .. })) => {
+                    tracing::error!(path = %path.display(), %error, "volume cannot be used: it counts as failed");
+                    store.unusable_at_start += 1;
+                    first_failure.get_or_insert(error);
+                }
+                // Whoever named this directory has to look: going on without it might be what nobody wants.
+                Err(error) => return Err(error),
+            }
         }
-        Ok(store)
+        match first_failure {
+            Some(error) if store.disks.is_empty() => Err(error),
+            _ => Ok(store),
+        }
     }
 
     fn add_volume(&mut self, path: &Path, reserved_bytes: u64) -> Result<(), StartError> {
@@ -236,16 +261,23 @@ impl Store {
     }
 
     fn promise_on(&self, index: usize, block: BlockId, bytes: u64) -> Result<(), WireError> {
+        self.check_in_use(index)?;
         let volume = &self.disks[index].volume;
-        if volume.has_failed() {
-            return Err(WireError::new(Code::VolumeFailed, format!("volume {} has failed", volume.id)));
-        }
         let promised = volume.promise(bytes);
         if promised.map_err(|error| self.io_failed(index, "find room for", block, &error))? {
             return Ok(());
         }
         let message = format!("no room for block {block} ({bytes} bytes) on volume {}", volume.id);
         Err(WireError::new(Code::NoRoom, message))
+    }
+
+    /// What is on a failed volume is acknowledged no more, whatever its file system says.
+    fn check_in_use(&self, index: usize) -> Result<(), WireError> {
+        let volume = &self.disks[index].volume;
+        if volume.has_failed() {
+            return Err(WireError::new(Code::VolumeFailed, format!("volume {} has failed", volume.id)));
+        }
+        Ok(())
     }
 
     fn insert(&self, index: usize, new: &NewReplica) -> Result<(Arc<Replica>, Seat), WireError> {
@@ -301,6 +333,7 @@ impl Store {
     pub fn finalize(&self, created: &Created, slot: &TailSlot) -> Result<(), WireError> {
         let replica = &created.replica;
         let index = usize::from(replica.volume);
+        self.check_in_use(index)?;
         let disk = &self.disks[index];
         let finalize = || -> io::Result<()> {
             let file = self.machine.files().open(&created.path, OpenOptions::WRITE)?;
@@ -330,6 +363,7 @@ impl Store {
     /// `Io`: the volume has failed.
     pub fn sync(&self, created: &Created, slot: &TailSlot) -> Result<(), WireError> {
         let index = usize::from(created.replica.volume);
+        self.check_in_use(index)?;
         let disk = &self.disks[index];
         let sync = || -> io::Result<()> {
             let file = self.machine.files().open(&created.path, OpenOptions::WRITE)?;
@@ -408,13 +442,15 @@ impl Store {
 
     /// Takes the changes that wait to be reported, in order.
     pub fn take_changes(&self) -> Vec<(StorageId, ReplicaChangeV1)> {
-        core::mem::take(&mut self.changes.lock().waiting)
+        let mut changes = self.changes.lock();
+        changes.is_nudged = false;
+        core::mem::take(&mut changes.waiting)
     }
 
     /// Waits until there are changes to report, or somebody wakes, for at most `timeout`. Blocks.
     pub fn wait_for_changes(&self, timeout: std::time::Duration) {
         let mut changes = self.changes.lock();
-        if changes.waiting.is_empty() {
+        if changes.waiting.is_empty() && !changes.is_nudged {
             let _timed_out = self.changed.wait_for(&mut changes, timeout);
         }
     }
@@ -426,7 +462,7 @@ impl Store {
     pub async fn changed(&self) {
         poll_fn(|context| {
             let mut changes = self.changes.lock();
-            if !changes.waiting.is_empty() {
+            if !changes.waiting.is_empty() || changes.is_nudged {
                 return Poll::Ready(());
             }
             changes.waker = Some(context.waker().clone());
@@ -465,7 +501,10 @@ impl Store {
 
     /// A full disk is the writer's trouble; any other error is the volume's.
     fn io_failed(&self, index: usize, action: &str, block: BlockId, error: &io::Error) -> WireError {
-        let code = if error.raw_os_error() == Some(libc::ENOSPC) {
+        // An engine that writes less than it was given and is told no reason has met the end of the room.
+        let is_full = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+            || error.kind() == io::ErrorKind::WriteZero;
+        let code = if is_full {
             Code::NoRoom
         } else if error.kind() == io::ErrorKind::NotFound {
             // The file was deleted while it was written: its file in the namespace was.
@@ -484,6 +523,7 @@ impl Store {
             return WireError::new(Code::BlockMissing, message);
         }
         self.mark_corrupt(replica);
+        self.disks[usize::from(replica.volume)].volume.suspect();
         WireError::new(Code::Io, message)
     }
 

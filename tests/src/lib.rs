@@ -13,4 +13,5 @@ pub mod pipeline;
 pub mod process;
 pub mod random;
 pub mod raw;
+pub mod shim;
 pub mod wait;

@@ -58,6 +58,8 @@ struct Connection {
     last_call: u64,
     /// The call that is not answered yet.
     called: Option<Op>,
+    /// Failed volumes that the namenode knows of.
+    retired_told: usize,
     report: Option<Report>,
     messages: VecDeque<Outgoing>,
 }
@@ -115,6 +117,11 @@ impl Session {
     pub fn next(&mut self, now: Duration, frame: &mut Vec<u8>) -> Result<Step, LinkError> {
         debug_assert!(self.connection.called.is_none(), "one call at a time");
         frame.clear();
+        let retired = self.node.store.retired_volumes();
+        if retired != self.connection.retired_told {
+            // What was on a failed volume must be copied by others: the namenode hears of it before anything else.
+            (self.connection.retired_told, self.connection.heartbeat_at) = (retired, now);
+        }
         if self.is_joined() && now >= self.connection.heartbeat_at {
             self.connection.heartbeat_at = now + self.connection.heartbeat_interval;
             self.heartbeat(frame);

@@ -137,7 +137,7 @@ impl<E: Engine> Shard<E> {
             let verified = match self.read_replica(block).await {
                 Ok(reading) => {
                     let verified = match reading.is_finalized() {
-                        true => self.verify(&reading).await,
+                        true => self.verify(&reading, None).await,
                         false => Ok(()),
                     };
                     reading.close().await;

@@ -110,7 +110,7 @@ impl<E: Engine> Shard<E> {
             tracing::info!(block = %copy.block.block, %error, node, "copy failed");
             // The bytes may have been bad before they left.
             if error.code == Code::ChecksumMismatch {
-                let verified = self.verify(&reading).await;
+                let verified = self.verify(&reading, None).await;
                 reading.close().await;
                 return verified.and(Err(error.clone()));
             }
@@ -285,11 +285,15 @@ impl<E: Engine> Shard<E> {
         Ok(Piece { checksums, data: Some(read) })
     }
 
-    /// Compares all of a replica with its checksums. It is marked corrupt if it is.
+    /// Compares all of a replica with its checksums, at most at a rate. It is marked corrupt if it is.
     ///
     /// # Errors
-    /// `BlockCorrupt`, `Io`.
-    pub(super) async fn verify(&self, reading: &Reading<E>) -> Result<(), WireError> {
+    /// `BlockCorrupt`, `Io`; `Busy` when it was written again meanwhile.
+    pub(super) async fn verify(
+        &self,
+        reading: &Reading<E>,
+        bytes_per_second: Option<u64>,
+    ) -> Result<(), WireError> {
         let Reading { replica, layout, end, .. } = reading;
         let piece_bytes = u64::from(layout.chunk_bytes).max(PACKET_DATA_BYTES_DEFAULT as u64);
         let mut offset = 0;
@@ -298,12 +302,21 @@ impl<E: Engine> Shard<E> {
             let Piece { checksums, data } = self.read_piece(reading, offset, len).await?;
             let data = data.as_ref().map_or(&[][..], |data| &data.as_ref()[..len]);
             if let Err(chunk) = verify_chunks(layout.checksum, data, layout.chunk_bytes, &checksums) {
+                if replica.is_gone() || replica.state() != reading.state {
+                    let message = format!("block {} was written again while it was read", replica.block);
+                    return Err(WireError::new(Code::Busy, message));
+                }
+                self.metrics.scrub_errors.add(1);
                 self.node.store.mark_corrupt(replica);
                 let at = offset + chunk as u64 * u64::from(layout.chunk_bytes);
                 let message = format!("replica of block {} is corrupt at offset {at}", replica.block);
                 return Err(WireError::new(Code::BlockCorrupt, message));
             }
             offset += len as u64;
+            self.metrics.scrubbed_bytes.add(len as u64);
+            if let Some(bytes_per_second) = bytes_per_second {
+                self.engine.sleep(crate::scrub::rest(len as u64, bytes_per_second)).await;
+            }
         }
         Ok(())
     }

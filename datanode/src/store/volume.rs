@@ -43,6 +43,8 @@ pub struct Volume {
     promised_bytes: AtomicU64,
     replicas: AtomicU64,
     has_failed: AtomicBool,
+    is_retired: AtomicBool,
+    is_suspected: AtomicBool,
     _lock: DiskLock,
 }
 
@@ -86,6 +88,8 @@ impl Volume {
             promised_bytes: AtomicU64::new(0),
             replicas: AtomicU64::new(0),
             has_failed: AtomicBool::new(false),
+            is_retired: AtomicBool::new(false),
+            is_suspected: AtomicBool::new(false),
             _lock: lock,
         })
     }
@@ -162,6 +166,36 @@ impl Volume {
     /// Whether it is out of use.
     pub fn has_failed(&self) -> bool {
         self.has_failed.load(Ordering::Relaxed)
+    }
+
+    /// Its replicas are forgotten. Returns whether they were before.
+    pub fn retire(&self) -> bool {
+        if self.is_retired.swap(true, Ordering::Relaxed) {
+            return true;
+        }
+        self.used_bytes.store(0, Ordering::Relaxed);
+        self.replicas.store(0, Ordering::Relaxed);
+        false
+    }
+
+    /// Whether it has failed and its replicas are not forgotten yet.
+    pub fn is_to_be_retired(&self) -> bool {
+        self.has_failed() && !self.is_retired.load(Ordering::Relaxed)
+    }
+
+    /// A read failed: it is to be seen whether only that.
+    pub fn suspect(&self) {
+        self.is_suspected.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a read failed since it was last looked at.
+    pub fn is_suspected(&self) -> bool {
+        self.is_suspected.load(Ordering::Relaxed)
+    }
+
+    /// As [`Volume::is_suspected`], and forgets it.
+    pub fn take_suspicion(&self) -> bool {
+        self.is_suspected.swap(false, Ordering::Relaxed)
     }
 
     /// As the namenode is told of it.
