@@ -38,6 +38,7 @@ const DATANODE_TOML: &str = "\
 shards = 2
 reserved_bytes = 4194304
 peer_stall_ms = 3000
+scrub_period_s = 5
 ";
 
 /// A cluster on hosts and disks of its own.
