@@ -3,19 +3,21 @@
 CARGO ?= cargo
 STEP := scripts/step
 
+# Seeds of `make simulate`; SEED=N runs one, and TRACE=1 prints what happens.
 SEEDS ?= 1000
 FROM ?= 1
+SIMULATE := $(if $(SEED),--seed $(SEED),--from $(FROM) --seeds $(SEEDS)) $(if $(TRACE),--trace)
 
-.PHONY: help simulate demo test test-core test-hdfs test-ml bench faults lint doc deps build fuzz
-
-# Faults that `make faults` injects, and the seed that decides which.
+# Faults that `make faults` injects; SEED=N decides which.
 N ?= 100
-SEED ?= 1
+
+.PHONY: help demo test test-core test-hdfs test-ml simulate bench faults lint doc deps build fuzz
 
 help:
 	@echo "make demo       build, start a cluster, put data in, kill servers, read all back"
 	@echo "make test       all tests: test-core, test-hdfs, test-ml"
 	@echo "make test-core  format, clippy, unit, property, integration tests on real processes"
+	@echo "make simulate   the whole cluster from one seed, under faults: SEEDS=N [FROM=n], or SEED=n [TRACE=1]"
 	@echo "make faults     faults of all kinds into a real cluster under load: N=1000 SEED=1"
 	@echo "make bench      throughput beside the limits of this machine (disk, loopback)"
 	@echo "make fuzz       every decoder under libFuzzer, SECONDS=60 each (KEEP=1 adds what is found to the corpus)"
@@ -37,6 +39,7 @@ test-core: deps
 	@$(STEP) "build" $(CARGO) build --workspace --all-targets
 	@$(STEP) "clippy" $(CARGO) clippy --workspace --all-targets -- -D warnings
 	@$(STEP) "tests" $(CARGO) test --workspace
+	@$(STEP) "simulation" $(CARGO) run --quiet -p ringfs-simulation --bin simulate -- --seeds 1000
 	@$(STEP) "documentation" env RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
 # The tiers below get their content with the HDFS protocol and with the Python package.
@@ -46,19 +49,18 @@ test-hdfs:
 test-ml:
 	@echo "test-ml: no tests yet: there is no Python package yet"
 
+simulate: deps
+	$(CARGO) run --quiet -p ringfs-simulation --bin simulate -- $(SIMULATE)
+
 faults: deps
 	@scripts/install-deps test
 	$(CARGO) build --quiet --workspace --bins
-	target/debug/faults --faults $(N) --seed $(SEED)
+	target/debug/faults --faults $(N) --seed $(or $(SEED),1)
 
 bench: deps
 	@scripts/install-deps bench
 	$(CARGO) build --release --quiet -p ringfs-cli -p ringfs-benches --bins
 	target/release/sequential
-
-# SEED=N replays one seed, TRACE=1 prints what happens in it; SEEDS=N runs many.
-simulate:
-	$(CARGO) run --quiet -p ringfs-simulation --bin simulate -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(FROM)) $(if $(TRACE),--trace)
 
 lint:
 	$(CARGO) fmt --all --check

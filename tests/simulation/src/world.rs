@@ -59,6 +59,9 @@ pub enum Mistake {
     DatanodeAcknowledgesEarly,
     /// The namenode does not recognise retries.
     ForgetRetryResults,
+    /// Recoveries leave the old writer of a replica where it is.
+    #[cfg(feature = "planted-bugs")]
+    SkipFences,
 }
 
 /// How a simulation ended.
@@ -130,7 +133,9 @@ pub fn run(plan: Plan) -> Outcome {
     if !world.has_failed() {
         world.rest();
     }
-    world.outcome()
+    let outcome = world.outcome();
+    world.take_down();
+    outcome
 }
 
 impl World {
@@ -189,6 +194,8 @@ impl World {
     }
 
     fn plant(&self) {
+        #[cfg(feature = "planted-bugs")]
+        ringfs_datanode::planted::skip_fences(self.plan.mistake == Some(Mistake::SkipFences));
         for (host, server) in &self.servers {
             match self.plan.mistake {
                 Some(Mistake::DropBlockSync) if *host != NAMENODE => {
@@ -206,6 +213,15 @@ impl World {
 
     pub(crate) fn violated(&self, what: String) {
         self.shared.model.borrow_mut().violated(what);
+    }
+
+    /// Ends every task: they hold the world that runs them, which would never be freed otherwise.
+    fn take_down(&mut self) {
+        (0..=DATANODES).for_each(|host| self.end(HostId(host), false));
+        for host in 0..=DATANODES + CLIENTS {
+            self.network.mute(HostId(host));
+            self.executor.kill(HostId(host));
+        }
     }
 
     fn outcome(&self) -> Outcome {
