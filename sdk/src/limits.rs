@@ -70,6 +70,8 @@ pub const PIPELINE_TRIES_MAX: usize = 5;
 pub const PIPELINE_FAILURES_MAX: usize = 5;
 /// Times that the namenode is asked for more datanodes within one recovery.
 pub const REPLACEMENTS_MAX: usize = 4;
+/// How long a recovery waits for the namenode to say where the nodes of its pipeline are now.
+pub const LOCATE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Slowest copy of an open replica to a node that joins its pipeline; a slower one has failed.
 pub const TRANSFER_BYTES_PER_SECOND_MIN: u64 = 2 << 20;
 /// Acknowledgements that have arrived and wait to be looked at.

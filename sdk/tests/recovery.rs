@@ -256,6 +256,23 @@ fn when_all_are_gone_the_write_fails_and_when_one_comes_back_it_goes_on() {
 }
 
 #[test]
+fn a_datanode_that_comes_back_on_another_port_is_found_there() {
+    let data = pattern(30_000);
+    let mut cluster = cluster(1, builder());
+    let mut writer = cluster.create();
+    writer.append(&data[..10_000]).expect("write");
+    writer.hflush().expect("flush");
+    let state = cluster.datanodes[0].state.clone();
+    cluster.datanodes[0].server.set_down(true);
+    let moved = FakeDatanode::start_over(1, state);
+    lock(&cluster.namenode.state).nodes = vec![moved.node()];
+    writer.append(&data[10_000..]).expect("the write goes on");
+    writer.close().expect("close");
+    cluster.datanodes[0] = moved;
+    cluster.check(&data, 1..=1);
+}
+
+#[test]
 fn a_writer_whose_lease_is_gone_is_told_so() {
     let cluster = cluster(3, builder());
     let mut writer = cluster.create();

@@ -9,8 +9,8 @@
 //! 5. the writer sends again what was not acknowledged.
 //!
 //! A node that fails on the way is dropped, and the recovery begins again without it. When none is left, those that may
-//! come back (they did not answer, rather than refuse) are tried again after a pause: a replica that was acknowledged
-//! survives the restart of its datanode.
+//! come back (they did not answer, rather than refuse) are tried again after a pause, where the namenode says that they are
+//! now: a replica that was acknowledged survives the restart of its datanode.
 
 use std::collections::VecDeque;
 
@@ -266,9 +266,17 @@ impl Recovery {
         }
     }
 
-    /// A pause has passed: those that were unreachable may be back.
-    pub fn waited(&mut self) {
-        self.nodes.append(&mut self.absent);
+    /// A pause has passed: those that were unreachable may be back, perhaps at another address. `located` are the nodes of
+    /// the block as the namenode knows them now.
+    pub fn waited(&mut self, located: &[Node]) {
+        for mut node in self.absent.drain(..) {
+            let is_same =
+                |found: &&Node| (found.datanode, found.storage) == (node.datanode, node.storage);
+            if let Some(found) = located.iter().find(is_same) {
+                node.clone_from(found);
+            }
+            self.nodes.push(node);
+        }
         self.phase = Phase::Settled;
     }
 

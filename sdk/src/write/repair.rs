@@ -5,15 +5,16 @@ use ringfs_proto::capability::CapabilityBytes;
 use ringfs_proto::ids::Stamp;
 use ringfs_proto::meta::data::{RecoverV1, TransferReplicaRequestV1, WriteStage};
 use ringfs_proto::meta::namespace::{
-    AddDatanodesRequestV1, UpdateBlockForPipelineRequestV1, UpdatePipelineRequestV1,
+    AddDatanodesRequestV1, FileRefV1, GetBlockLocationsRequestV1, UpdateBlockForPipelineRequestV1,
+    UpdatePipelineRequestV1,
 };
-use ringfs_proto::ops::{AddDatanodes, UpdateBlockForPipeline, UpdatePipeline};
+use ringfs_proto::ops::{AddDatanodes, GetBlockLocations, UpdateBlockForPipeline, UpdatePipeline};
 
 use super::Writer;
 use super::block::{Goal, OpenBlock, address, pipeline_node, replica};
 use super::recovery::{Failure, NoReplacement, Recovery, Step, Wishes};
 use crate::error::{Error, Fault, Kind, Result};
-use crate::limits::PIPELINE_FAILURES_MAX;
+use crate::limits::{LOCATE_TIMEOUT, PIPELINE_FAILURES_MAX};
 use crate::patience::Patience;
 use crate::transport::{Pipeline, PipelineError, TransportError};
 use crate::{BlockRef, Node};
@@ -111,7 +112,7 @@ impl Writer {
                     self.update_pipeline(&recovery, stamp)?;
                     recovery.updated();
                 }
-                Step::Wait if patience.pause() => recovery.waited(),
+                Step::Wait if patience.pause() => recovery.waited(&self.locate(recovery.block())),
                 Step::Wait | Step::Lost => return Err(self.failed(last)),
                 Step::Done => break,
             }
@@ -141,6 +142,23 @@ impl Writer {
             Err(error) => return Err(error),
         };
         recovery.added(nodes, capability).map_err(|none| self.no_replacement(none))
+    }
+
+    /// Where the nodes of a block are now. Not known when the namenode does not answer at once: the call that follows
+    /// waits for it.
+    fn locate(&self, block: BlockRef) -> Vec<Node> {
+        let (file, offset) = (FileRefV1::Inode(self.inode), self.finished_bytes);
+        let request = GetBlockLocationsRequestV1 { file, offset, length: u64::MAX };
+        match self.shared.namenode.try_once::<GetBlockLocations>(&request, LOCATE_TIMEOUT) {
+            Ok(reply) => {
+                let found = reply.blocks.into_iter().find(|found| found.block.block == block.block);
+                found.map(|found| found.nodes).unwrap_or_default()
+            }
+            Err(fault) => {
+                tracing::debug!(path = self.path, %fault, "the nodes of a pipeline could not be located");
+                Vec::new()
+            }
+        }
     }
 
     fn transfer(

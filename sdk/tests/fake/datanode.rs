@@ -69,7 +69,11 @@ pub struct FakeDatanode {
 
 impl FakeDatanode {
     pub fn start(number: u8) -> Self {
-        let state = Arc::new(State::default());
+        Self::start_over(number, Arc::default())
+    }
+
+    /// One that was another process before, on another port.
+    pub fn start_over(number: u8, state: Arc<State>) -> Self {
         let served = state.clone();
         let server = Server::start(move |connection| serve(&served, connection));
         Self { server, state, id: DatanodeId([number; 16]) }

@@ -86,10 +86,22 @@ fn nodes_that_were_unreachable_are_asked_again_and_those_without_the_bytes_are_n
     recovery.node_failed(Some(1), Failure::Refused(Code::OutOfRange));
     recovery.node_failed(None, UNREACHABLE);
     assert_eq!(recovery.next(), Step::Wait);
-    recovery.waited();
+    recovery.waited(&[]);
     assert_eq!((recovery.next(), numbers(recovery.nodes())), (Step::NewStamp, vec![1]));
     recovery.node_failed(Some(0), Failure::Refused(Code::BlockMissing));
     assert_eq!(recovery.next(), Step::Lost);
+}
+
+#[test]
+fn a_node_that_comes_back_elsewhere_is_found_there() {
+    let mut recovery = recovery(ReplacePolicy::Never, true, &[1, 2]);
+    recovery.node_failed(Some(1), UNREACHABLE);
+    recovery.node_failed(Some(0), UNREACHABLE);
+    assert_eq!(recovery.next(), Step::Wait);
+    let moved = Node { port: 77, ..node(2) };
+    let other_storage = Node { port: 88, storage: StorageId([9; 16]), ..node(1) };
+    recovery.waited(&[moved, other_storage]);
+    assert_eq!(numbers(recovery.nodes()), [77, 1]);
 }
 
 /// What the world does at a step.
@@ -208,7 +220,7 @@ impl World {
                 recovery.updated();
             }
             (Step::Wait, Turn::Nobody) | (Step::Lost, _) => return None,
-            (Step::Wait, _) => recovery.waited(),
+            (Step::Wait, _) => recovery.waited(&[]),
             (Step::Done, _) => return Some(true),
         }
         Some(false)
