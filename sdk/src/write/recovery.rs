@@ -270,8 +270,7 @@ impl Recovery {
     /// the block as the namenode knows them now.
     pub fn waited(&mut self, located: &[Node]) {
         for mut node in self.absent.drain(..) {
-            let is_same =
-                |found: &&Node| (found.datanode, found.storage) == (node.datanode, node.storage);
+            let is_same = |found: &&Node| (found.datanode, found.storage) == (node.datanode, node.storage);
             if let Some(found) = located.iter().find(is_same) {
                 node.clone_from(found);
             }
