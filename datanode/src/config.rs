@@ -1,9 +1,11 @@
 //! Configuration of a datanode: one TOML file, every key documented here.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use crate::store::VolumeSettings;
 
 /// Keys of `ringfs datanode --config FILE`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -16,7 +18,7 @@ pub struct Config {
     /// Directory for the datanode's id; the first volume when empty.
     pub state_dir: Option<PathBuf>,
     /// Directories that hold replicas, one per disk. Made and formatted when empty.
-    pub volumes: Vec<PathBuf>,
+    pub volumes: Vec<VolumeConfig>,
     /// Address to listen on.
     pub bind: IpAddr,
     /// Data port; 0 takes a free one.
@@ -33,8 +35,10 @@ pub struct Config {
     pub pin_shards: bool,
     /// Threads for file I/O of the `threads` engine, over all shards.
     pub io_threads: usize,
-    /// Bytes kept free on each volume: below that, new blocks are refused.
+    /// Bytes kept free on each volume that does not say otherwise: below that, new blocks are refused.
     pub reserved_bytes: u64,
+    /// A volume's journal is compacted when this many records, and as many as were in it, have come to it; 0: only at starts.
+    pub journal_compact_records: u64,
     /// Volumes that may have failed before the datanode ends; all but one when not given.
     pub volumes_failed_max: Option<usize>,
     /// Every finalized replica is read and compared with its checksums once in this time, seconds; 0: never.
@@ -53,6 +57,62 @@ pub struct Config {
     pub packet_memory_bytes: u64,
     /// A peer that moves no byte of an operation for this time is cut off, ms.
     pub peer_stall_ms: u64,
+}
+
+/// A directory that holds replicas: its path, or a table with the path and what is particular to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum VolumeConfig {
+    /// Just the path.
+    Path(PathBuf),
+    /// With keys of its own.
+    Table(VolumeTable),
+}
+
+/// The keys of a volume.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeTable {
+    /// The directory.
+    pub path: PathBuf,
+    /// Bytes kept free on it, in place of [`Config::reserved_bytes`]. HDFS: `dfs.datanode.du.reserved.<dir>`
+    /// (`ReservedSpaceCalculator`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_bytes: Option<u64>,
+}
+
+impl VolumeConfig {
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Path(path) | Self::Table(VolumeTable { path, .. }) => path,
+        }
+    }
+
+    fn reserved_bytes(&self) -> Option<u64> {
+        match self {
+            Self::Path(_) => None,
+            Self::Table(table) => table.reserved_bytes,
+        }
+    }
+}
+
+impl From<PathBuf> for VolumeConfig {
+    fn from(path: PathBuf) -> Self {
+        Self::Path(path)
+    }
+}
+
+impl Config {
+    /// How each volume is used.
+    pub fn volume_settings(&self) -> Vec<VolumeSettings> {
+        let settings = |volume: &VolumeConfig| VolumeSettings {
+            path: volume.path().to_owned(),
+            reserved_bytes: volume.reserved_bytes().unwrap_or(self.reserved_bytes),
+            journal_compact_records: self.journal_compact_records,
+        };
+        self.volumes.iter().map(settings).collect()
+    }
 }
 
 /// Which engine serves.
@@ -93,6 +153,7 @@ impl Default for Config {
             pin_shards: false,
             io_threads: 8,
             reserved_bytes: 1 << 30,
+            journal_compact_records: 1 << 18,
             volumes_failed_max: None,
             // HDFS: dfs.datanode.scan.period.hours = 504.
             scrub_period_s: 21 * 24 * 3600,
@@ -104,5 +165,29 @@ impl Default for Config {
             packet_memory_bytes: 512 << 20,
             peer_stall_ms: 60_000,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_may_have_a_reservation_of_its_own() {
+        let text = "reserved_bytes = 7\njournal_compact_records = 5\n\
+            volumes = [\"/one\", { path = \"/two\", reserved_bytes = 0 }, { path = \"/three\" }]\n";
+        let config: Config = toml::from_str(text).expect("a configuration");
+        let settings = config.volume_settings();
+        let reserved = settings.iter().map(|volume| (volume.path.to_str(), volume.reserved_bytes));
+        assert!(reserved.eq([(Some("/one"), 7), (Some("/two"), 0), (Some("/three"), 7)]));
+        assert!(settings.iter().all(|volume| volume.journal_compact_records == 5));
+        let again: Config = toml::from_str(&toml::to_string(&config).expect("text")).expect("the same");
+        assert_eq!(again.volume_settings(), settings);
+    }
+
+    #[test]
+    fn an_unknown_key_of_a_volume_is_refused() {
+        let text = "volumes = [{ path = \"/one\", reserve_bytes = 0 }]";
+        toml::from_str::<Config>(text).expect_err("a key that nobody knows");
     }
 }

@@ -60,6 +60,7 @@ pub struct ShardMetrics {
     pub scrubbed_bytes: Value,
     pub scrubbed_replicas: Value,
     pub scrub_errors: Value,
+    pub journal_compactions: Value,
 }
 
 type Row = (&'static str, &'static str, bool, fn(&ShardMetrics) -> &Value);
@@ -72,6 +73,12 @@ const ROWS: &[Row] = &[
         &m.scrubbed_replicas
     }),
     ("ringfs_datanode_scrub_errors_total", "Replicas that did not verify.", true, |m| &m.scrub_errors),
+    (
+        "ringfs_datanode_journal_compactions_total",
+        "Journals of volumes that were written anew without what is undone.",
+        true,
+        |m| &m.journal_compactions,
+    ),
     ("ringfs_datanode_read_bytes_total", "Bytes of block data sent to readers.", true, |m| &m.read_bytes),
     ("ringfs_datanode_read_ranges_total", "Ranges served.", true, |m| &m.read_ranges),
     ("ringfs_datanode_read_errors_total", "Ranges refused or failed.", true, |m| &m.read_errors),

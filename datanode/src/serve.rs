@@ -1,6 +1,7 @@
 //! Serving block data: the same code on every engine, one instance per shard.
 
 mod commands;
+mod compact;
 mod connection;
 mod copy;
 mod frames;
@@ -113,6 +114,7 @@ impl<E: Engine> Shard<E> {
                 let node = self.node.clone();
                 self.engine.blocking(move || node.store.take_care()).await;
             }
+            self.compact_journals();
             self.files.drop_gone();
         }
     }

@@ -1,7 +1,7 @@
 //! A running datanode: volumes, shards, link.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use ringfs_proto::cluster_file::ClusterFile;
@@ -10,7 +10,7 @@ use ringfs_proto::meta::membership::VolumeStatusV1;
 use ringfs_proto::metrics::{Metric, Observed};
 use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use crate::config::{Config, VolumeConfig};
 use crate::engine::{self, Engines};
 use crate::error::{StartError, io_error};
 use crate::link::{Identity, Link};
@@ -64,7 +64,7 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     let namenode = namenode.ok_or_else(|| {
         StartError::Config("neither `namenode` nor the join file names the namenode".to_owned())
     })?;
-    let store = Store::open(machine.clone(), &config.volumes, cluster.cluster, config.reserved_bytes)?;
+    let store = Store::open(machine.clone(), &config.volume_settings(), cluster.cluster)?;
     let id = match &config.state_dir {
         Some(directory) => datanode_id(&*machine, directory)?,
         None => datanode_id_on_volumes(&*machine, &config.volumes)?,
@@ -162,12 +162,13 @@ fn read_join_file(machine: &dyn Machine, path: &Path) -> Result<ClusterFile, Sta
 
 /// The id of this datanode, from the first volume that has it. All that can be written to get it: a disk that fails does not
 /// take the datanode's name with it.
-fn datanode_id_on_volumes(machine: &dyn Machine, volumes: &[PathBuf]) -> Result<DatanodeId, StartError> {
-    let holder = volumes.iter().find(|volume| machine.files().exists(&volume.join(STATE_FILE)));
-    let is_usable = |volume: &&PathBuf| machine.files().exists(&volume.join("volume.toml"));
-    let holder = holder.or_else(|| volumes.iter().find(is_usable)).unwrap_or(&volumes[0]);
+fn datanode_id_on_volumes(machine: &dyn Machine, volumes: &[VolumeConfig]) -> Result<DatanodeId, StartError> {
+    let paths = volumes.iter().map(VolumeConfig::path);
+    let is_usable = |volume: &&Path| machine.files().exists(&volume.join("volume.toml"));
+    let holder = paths.clone().find(|volume| machine.files().exists(&volume.join(STATE_FILE)));
+    let holder = holder.or_else(|| paths.clone().find(is_usable)).unwrap_or(volumes[0].path());
     let id = datanode_id(machine, holder)?;
-    for volume in volumes.iter().filter(is_usable) {
+    for volume in paths.filter(is_usable) {
         let path = volume.join(STATE_FILE);
         if !machine.files().exists(&path)
             && let Err(error) = machine.files().write_durably(&path, state_text(id).as_bytes())

@@ -3,6 +3,9 @@
 //! Shards look a replica up once per request. What blocks (files made, finalized, deleted) is written as plain
 //! functions here and run by the shards on helper threads.
 
+pub mod compaction;
+#[cfg(test)]
+mod compaction_tests;
 mod copies;
 #[cfg(test)]
 mod crash_tests;
@@ -42,6 +45,7 @@ use journal::Journal;
 use replica::Replica;
 use seat::Seat;
 use volume::Volume;
+pub use volume::VolumeSettings;
 
 const STRIPES: usize = 64;
 /// The first allocation of a block file; each further one doubles, up to [`ALLOCATION_BYTES_MAX`].
@@ -150,9 +154,8 @@ impl Store {
     /// [`StartError`]: the message says what to do.
     pub fn open(
         machine: Arc<dyn Machine>,
-        paths: &[PathBuf],
+        volumes: &[VolumeSettings],
         cluster: ClusterId,
-        reserved_bytes: u64,
     ) -> Result<Self, StartError> {
         let mut store = Self {
             cluster,
@@ -166,11 +169,11 @@ impl Store {
             changed: Condvar::new(),
         };
         let mut first_failure = None;
-        for path in paths {
-            match store.add_volume(path, reserved_bytes) {
+        for settings in volumes {
+            match store.add_volume(settings) {
                 Ok(()) => {}
                 Err(error @ (StartError::ReadOnly { .. } | StartError::Io { .. })) => {
-                    tracing::error!(path = %path.display(), %error, "volume cannot be used: it counts as failed");
+                    tracing::error!(path = %settings.path.display(), %error, "volume cannot be used: it counts as failed");
                     store.unusable_at_start += 1;
                     first_failure.get_or_insert(error);
                 }
@@ -184,8 +187,9 @@ impl Store {
         }
     }
 
-    fn add_volume(&mut self, path: &Path, reserved_bytes: u64) -> Result<(), StartError> {
-        let volume = Volume::open(&self.machine, path, self.cluster, reserved_bytes)?;
+    fn add_volume(&mut self, settings: &VolumeSettings) -> Result<(), StartError> {
+        let VolumeSettings { path, reserved_bytes, journal_compact_records } = settings;
+        let volume = Volume::open(&self.machine, path, self.cluster, *reserved_bytes)?;
         copies::clear(&volume).map_err(io_error("remove unfinished copies in", path))?;
         let found = recovery::load(&volume).map_err(io_error("read the replicas of", path))?;
         let index = self.disks.len() as u16;
@@ -197,7 +201,8 @@ impl Store {
             volume.count_stored(found.block.length);
             self.stripe(found.block.block).lock().insert(found.block.block, Arc::new(replica));
         }
-        let journal = Journal::rewrite(self.machine.files(), path, volume.id, &recovery::records_of(&found));
+        let (files, records) = (self.machine.files(), recovery::records_of(&found));
+        let journal = Journal::rewrite(files, path, volume.id, &records, *journal_compact_records);
         let journal = journal.map_err(io_error("write the journal of", path))?;
         tracing::info!(path = %path.display(), storage = %volume.id, replicas = found.len(), "volume opened");
         self.disks.push(Mounted { volume, journal });
@@ -397,8 +402,13 @@ impl Store {
         replica.set_corrupt();
         let disk = &self.disks[usize::from(replica.volume)];
         let BlockRefV1 { block, stamp, length } = replica.block_ref();
-        if let Err(error) = disk.journal.append(&Record { event: Event::Corrupt, block, stamp, length }) {
-            disk.volume.fail(&error);
+        match disk.journal.append(&Record { event: Event::Corrupt, block, stamp, length }) {
+            // A start finds it good and the next reader bad again.
+            Err(error) if is_full(&error) => {
+                tracing::warn!(%block, %error, "a full disk cannot be told of a bad replica");
+            }
+            Err(error) => disk.volume.fail(&error),
+            Ok(_) => {}
         }
         tracing::error!(%block, storage = %disk.volume.id, "replica is corrupt");
         self.report(disk.volume.id, ReplicaChangeV1::Corrupt(replica.block_ref()));
@@ -501,10 +511,7 @@ impl Store {
 
     /// A full disk is the writer's trouble; any other error is the volume's.
     fn io_failed(&self, index: usize, action: &str, block: BlockId, error: &io::Error) -> WireError {
-        // An engine that writes less than it was given and is told no reason has met the end of the room.
-        let is_full = matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
-            || error.kind() == io::ErrorKind::WriteZero;
-        let code = if is_full {
+        let code = if is_full(error) {
             Code::NoRoom
         } else if error.kind() == io::ErrorKind::NotFound {
             // The file was deleted while it was written: its file in the namespace was.
@@ -536,6 +543,12 @@ impl Store {
     pub fn storage_of(&self, replica: &Replica) -> StorageId {
         self.disks[usize::from(replica.volume)].volume.id
     }
+}
+
+/// Whether a disk has no room. An engine that writes less than it was given and is told no reason has met its end.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+        || error.kind() == io::ErrorKind::WriteZero
 }
 
 fn created(

@@ -59,7 +59,7 @@ fn a_gib_is_written_without_an_allocation_per_packet() {
     std::fs::write(&join_file, cluster.render()).expect("written");
     let datanode_config = ringfs_datanode::Config {
         join_file,
-        volumes: vec![temp.path().join("volume")],
+        volumes: vec![temp.path().join("volume").into()],
         port: 0,
         shards: 2,
         engine: ringfs_datanode::config::EngineChoice::Threads,

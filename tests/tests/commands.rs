@@ -47,10 +47,13 @@ impl TestNode {
     fn start(choice: EngineChoice, number: u8) -> Self {
         let temp = tempfile::tempdir().expect("temporary directory");
         let machine = Arc::new(SystemMachine);
-        let volumes = vec![temp.path().join("data")];
-        let store = Store::open(machine, &volumes, CLUSTER, 0).expect("a volume");
-        let config =
-            ringfs_datanode::Config { volumes, engine: choice, ..ringfs_datanode::Config::default() };
+        let config = ringfs_datanode::Config {
+            volumes: vec![temp.path().join("data").into()],
+            reserved_bytes: 0,
+            engine: choice,
+            ..ringfs_datanode::Config::default()
+        };
+        let store = Store::open(machine, &config.volume_settings(), CLUSTER).expect("a volume");
         let id = DatanodeId([number; 16]);
         let node = Arc::new(Node::new(id, CLUSTER, key(), store, config, SHARDS));
         node.set_clock(1000);

@@ -164,7 +164,7 @@ impl Layout {
         let (port, http_port) = remembered.datanode_ports[usize::from(index)];
         let config = ringfs_datanode::Config {
             join_file: self.dir.join("join.toml"),
-            volumes: vec![self.server_dir(&name).join("data")],
+            volumes: vec![self.server_dir(&name).join("data").into()],
             bind,
             port,
             http_port,

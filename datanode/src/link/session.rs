@@ -315,7 +315,7 @@ mod tests {
     use crate::Config;
     use crate::format::block::Layout;
     use crate::machine::SystemMachine;
-    use crate::store::{NewReplica, Store};
+    use crate::store::{NewReplica, Store, VolumeSettings};
 
     const CLUSTER: ClusterId = ClusterId([1; 16]);
     const INTERVAL: Duration = Duration::from_millis(100);
@@ -338,8 +338,8 @@ mod tests {
     impl Fixture {
         fn new() -> Self {
             let temp = TempDir::new().expect("temporary directory");
-            let paths = [temp.path().join("one"), temp.path().join("two")];
-            let store = Store::open(Arc::new(SystemMachine), &paths, CLUSTER, 0).expect("opened");
+            let volumes = ["one", "two"].map(|name| VolumeSettings::new(temp.path().join(name)));
+            let store = Store::open(Arc::new(SystemMachine), &volumes, CLUSTER).expect("opened");
             let id = DatanodeId([2; 16]);
             let node = Arc::new(Node::new(id, CLUSTER, key(), store, Config::default(), 1));
             let identity =

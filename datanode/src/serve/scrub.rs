@@ -20,10 +20,14 @@ impl<E: Engine> Shard<E> {
         if config.scrub_period_s == 0 || config.scrub_bytes_per_second == 0 {
             return;
         }
-        let shards = self.node.metrics.len();
-        for volume in (self.engine.shard()..self.node.store.volume_count()).step_by(shards) {
+        for volume in self.volumes() {
             self.engine.spawn(Weight::Background, self.clone().scrub(volume));
         }
+    }
+
+    /// The volumes that this shard looks after.
+    pub(super) fn volumes(&self) -> impl Iterator<Item = usize> + use<E> {
+        (self.engine.shard()..self.node.store.volume_count()).step_by(self.node.metrics.len())
     }
 
     async fn scrub(self: Rc<Self>, volume: usize) {

@@ -42,7 +42,7 @@ impl Machine for TestMachine {
 
 fn open(disk: &SimulatedDisk) -> Result<Store, StartError> {
     let machine = Arc::new(TestMachine(disk.clone()));
-    Store::open(machine, &[PathBuf::from("/volume")], ClusterId([1; 16]), 0)
+    Store::open(machine, &[VolumeSettings::new("/volume")], ClusterId([1; 16]))
 }
 
 fn content(from: u64, until: u64) -> Vec<u8> {

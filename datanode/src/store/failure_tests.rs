@@ -33,7 +33,7 @@ impl Machine for TestMachine {
 
 fn open(disk: &SimulatedDisk) -> Result<Store, StartError> {
     let machine = Arc::new(TestMachine(disk.clone()));
-    Store::open(machine, &["/one".into(), "/two".into()], ClusterId([1; 16]), 0)
+    Store::open(machine, &["/one", "/two"].map(VolumeSettings::new), ClusterId([1; 16]))
 }
 
 /// Makes and finalizes an empty replica.

@@ -20,7 +20,7 @@ use crate::format::journal::{Event, Record};
 
 /// Deletions whose files a start looks for: more than are deleted in the time in which a file system makes names durable by
 /// itself.
-const DELETED_LOOKED_AT_MAX: usize = 65_536;
+pub(super) const DELETED_LOOKED_AT_MAX: usize = 65_536;
 
 /// A replica that was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub fn records_of(found: &[Found]) -> Vec<Record> {
 }
 
 /// The last record of each block that is not deleted.
-fn live(records: &[Record]) -> Vec<Record> {
+pub(super) fn live(records: &[Record]) -> Vec<Record> {
     let mut last = BTreeMap::new();
     for record in records {
         if record.event == Event::Deleted {

@@ -33,7 +33,7 @@ impl Fixture {
     }
 
     fn open(&self) -> Store {
-        Store::open(Arc::new(SystemMachine), &[self.path()], CLUSTER, 0).expect("opened")
+        Store::open(Arc::new(SystemMachine), &[VolumeSettings::new(self.path())], CLUSTER).expect("opened")
     }
 }
 
@@ -217,7 +217,7 @@ fn many_replicas_are_loaded_from_the_journal_alone() {
     let record =
         |block| Record { event: Event::Finalized, block: BlockId(block), stamp: Stamp(1), length: 1 };
     let records: Vec<Record> = (1..=200_000).map(record).collect();
-    Journal::rewrite(&SystemDisk, &fixture.path(), storage, &records).expect("written");
+    Journal::rewrite(&SystemDisk, &fixture.path(), storage, &records, 0).expect("written");
     let store = fixture.open();
     let (replicas, corrupt) = store.snapshot(storage);
     assert_eq!((replicas.len(), corrupt.len()), (200_000, 0));
@@ -227,8 +227,8 @@ fn many_replicas_are_loaded_from_the_journal_alone() {
 #[test]
 fn below_the_reserve_nothing_is_created() {
     let fixture = Fixture::new();
-    let store =
-        Store::open(Arc::new(SystemMachine), &[fixture.path()], CLUSTER, u64::MAX / 2).expect("opened");
+    let settings = VolumeSettings { reserved_bytes: u64::MAX / 2, ..VolumeSettings::new(fixture.path()) };
+    let store = Store::open(Arc::new(SystemMachine), &[settings], CLUSTER).expect("opened");
     assert_eq!(code(store.create(&new_replica(&store, 1))), Code::NoRoom);
     assert!(store.find(BlockId(1)).is_none());
     assert_eq!(store.volumes()[0].remaining_bytes, 0);

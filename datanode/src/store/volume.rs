@@ -32,6 +32,24 @@ struct Identity {
     storage: String,
 }
 
+/// How a volume is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeSettings {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Bytes kept free on it.
+    pub reserved_bytes: u64,
+    /// The least number of new records for which its journal is compacted; 0: never.
+    pub journal_compact_records: u64,
+}
+
+impl VolumeSettings {
+    /// A directory of which everything may be used, and whose journal is compacted only at a start.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), reserved_bytes: 0, journal_compact_records: 0 }
+    }
+}
+
 /// A volume that this process owns.
 pub struct Volume {
     /// Its id.

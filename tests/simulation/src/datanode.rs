@@ -106,7 +106,8 @@ pub fn id_of(host: HostId) -> DatanodeId {
 
 /// The configuration of a simulated datanode.
 pub fn config(volumes: &[PathBuf]) -> Config {
-    Config { volumes: volumes.to_vec(), reserved_bytes: 0, peer_stall_ms: 4000, ..Config::default() }
+    let volumes = volumes.iter().cloned().map(Into::into).collect();
+    Config { volumes, reserved_bytes: 0, peer_stall_ms: 4000, ..Config::default() }
 }
 
 impl Datanode {
@@ -131,7 +132,7 @@ impl Datanode {
             process,
         });
         let config = config(volumes);
-        let store = Store::open(seen, volumes, cluster.cluster, config.reserved_bytes)?;
+        let store = Store::open(seen, &config.volume_settings(), cluster.cluster)?;
         let key: ClusterKey = cluster.key.clone();
         let node = Arc::new(Node::new(id_of(*host), cluster.cluster, key, store, config, SHARDS));
         let activity = Rc::new(Activity::default());

@@ -39,6 +39,7 @@ shards = 2
 reserved_bytes = 4194304
 peer_stall_ms = 3000
 scrub_period_s = 5
+journal_compact_records = 50
 ";
 
 /// A cluster on hosts and disks of its own.
