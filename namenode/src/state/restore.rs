@@ -4,7 +4,7 @@
 
 use ringfs_proto::checksum::ChecksumType;
 use ringfs_proto::ids::{BlockId, InodeId, LogIndex, PrincipalId, Stamp};
-use ringfs_proto::limits::{DIRECTORY_ENTRIES_MAX, FILE_BLOCKS_MAX};
+use ringfs_proto::limits::{BLOCK_BYTES_MAX, DIRECTORY_ENTRIES_MAX, FILE_BLOCKS_MAX};
 use ringfs_proto::wire::Message;
 use ringfs_proto::{Code, WireError};
 
@@ -16,6 +16,9 @@ use super::names::Name;
 use super::retry::{RetryCache, Session};
 use super::snapshot::{LeasesV1, OPEN, OutcomeV1, PrincipalsV1, Section, SectionKind, SessionsV1};
 use super::{Counts, ID_MAX, ROOT, ROOT_SLOT, State};
+
+/// The highest record, time or stamp: all count up from there.
+const NUMBER_MAX: u64 = u64::MAX / 2;
 
 /// Why sections are no namespace.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,12 +86,28 @@ impl Restorer {
         if self.state.counts != self.expected {
             return wrong(format!("it holds {:?}, the totals say {:?}", self.state.counts, self.expected));
         }
+        self.check_leases()?;
+        Ok(self.state)
+    }
+
+    /// Files alone are open for writing, and only in those a block is open.
+    fn check_leases(&self) -> Result<(), RestoreError> {
         let is_file = |inode: &InodeId| self.state.file(*inode).is_ok();
-        let stray = self.state.leases.iter().map(|(inode, _)| inode).find(|inode| !is_file(inode));
-        match stray {
-            Some(inode) => wrong(format!("inode {inode} is open for writing and is no file")),
-            None => Ok(self.state),
+        let leases = &self.state.leases;
+        let stray = leases.iter().map(|(inode, _)| inode).find(|inode| !is_file(inode));
+        if let Some(inode) = stray {
+            return wrong(format!("inode {inode} is open for writing and is no file"));
         }
+        let counts = self.state.counts;
+        let is_open = |inode: &InodeId| {
+            let last = self.state.file(*inode).ok().and_then(|file| self.state.blocks.last(file.blocks));
+            last.is_some_and(|last| last.is_open)
+        };
+        let open = leases.iter().filter(|(inode, _)| is_open(inode)).count() as u64;
+        if open != counts.blocks - counts.committed_blocks {
+            return wrong(format!("{open} files have an open block, but there are {counts:?}"));
+        }
+        Ok(())
     }
 
     fn totals(&mut self, input: &mut Input<'_>) -> Result<(), RestoreError> {
@@ -104,6 +123,10 @@ impl Restorer {
         let (files, directories) = (input.u64()?, input.u64()?);
         let (blocks, committed_blocks) = (input.u64()?, input.u64()?);
         self.expected = Counts { files, directories, blocks, committed_blocks };
+        let highest = state.applied.0.max(state.time_ms).max(state.last_stamp.0);
+        if highest > NUMBER_MAX {
+            return wrong(format!("record, time or stamp {highest} exceeds {NUMBER_MAX}"));
+        }
         if state.last_inode.0 > ID_MAX || state.last_block.0 > ID_MAX {
             return wrong(format!(
                 "inode {} or block {} exceeds {ID_MAX}",
@@ -200,6 +223,12 @@ impl Restorer {
             let (id, stamp, length) = (BlockId(input.u64()?), Stamp(input.u64()?), input.u64()?);
             if id.0 == 0 || id > self.state.last_block || self.state.blocks.find(id).is_some() {
                 return wrong(format!("block {id} is above {} or there twice", self.state.last_block));
+            }
+            if stamp > self.state.last_stamp || length & !OPEN > BLOCK_BYTES_MAX {
+                return wrong(format!("block {id} has stamp {stamp} and {} bytes", length & !OPEN));
+            }
+            if self.state.blocks.last(blocks).is_some_and(|before| before.is_open) {
+                return wrong(format!("block {id} follows one that is open"));
             }
             push_block(&mut self.state.blocks, &mut blocks, slot, (id, stamp, length));
             self.state.counts.blocks += 1;

@@ -7,6 +7,7 @@
 //! its input twice: as it is, and *sealed*, with the checksums made right.
 
 pub mod calls;
+pub mod checkpoint;
 pub mod disk;
 pub mod input;
 pub mod log;
@@ -35,6 +36,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "requests", run: messages::requests, seeds: messages::request_seeds },
     Target { name: "log_batches", run: log::batches, seeds: log::batch_seeds },
     Target { name: "log_segments", run: log::segments, seeds: log::segment_seeds },
+    Target { name: "checkpoints", run: checkpoint::checkpoints, seeds: checkpoint::checkpoint_seeds },
     Target { name: "volume_journal", run: disk::journal, seeds: disk::journal_seeds },
     Target { name: "block_file", run: disk::block_file, seeds: disk::block_file_seeds },
     Target { name: "texts", run: texts::texts, seeds: texts::seeds },

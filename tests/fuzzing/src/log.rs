@@ -4,10 +4,11 @@ use ringfs_namenode::wal::format::{
     BATCH_HEADER_BYTES, BatchHeader, SegmentHeader, decode_mark, decode_records, encode_mark,
 };
 use ringfs_namenode::wal::record::{
-    AbandonBlockV1, AddBlockV1, ChangeV1, CompleteV1, CreateV1, DeleteV1, MkdirsV1, RecordV1, RenameV1,
+    AbandonBlockV1, AddBlockV1, ChangeV1, CloseFileV1, CompleteV1, CreateV1, DeleteV1, FenceWriterV1,
+    FileEndV1, MkdirsV1, NewStampV1, RaiseIdsV1, RecordV1, RenameV1, SetReplicationV1, UpdatePipelineV1,
 };
 use ringfs_proto::checksum::ChecksumType;
-use ringfs_proto::ids::{BlockId, CallId, ClusterId, InodeId, LogIndex, SessionId, Stamp, Term};
+use ringfs_proto::ids::{BlockId, CallId, ClusterId, InodeId, LogIndex, SessionId, Stamp, StorageId, Term};
 use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_proto::wire::Message;
 
@@ -16,6 +17,8 @@ use crate::wire::seal;
 
 const SEED: u32 = 0x1234_5678;
 const CLUSTER: ClusterId = ClusterId([7; 16]);
+/// A file that is closed by its writer.
+const FIRST: &str = "/a directory/file";
 
 /// Headers of segments, and marks.
 pub fn segments(data: &[u8]) {
@@ -114,26 +117,68 @@ fn record(index: u64, change: ChangeV1) -> RecordV1 {
     }
 }
 
-fn changes() -> Vec<ChangeV1> {
-    let path = || "/a directory/file".to_owned();
-    let last = Some(BlockRefV1 { block: BlockId(1), stamp: Stamp(1), length: 4096 });
-    let (inode, block, stamp) = (InodeId(2), BlockId(1), Stamp(1));
-    vec![
+/// Every kind of change, in an order in which most of them succeed: two files, of which the second loses its writer.
+pub fn changes() -> Vec<ChangeV1> {
+    let inode = InodeId(3);
+    let first = BlockRefV1 { block: BlockId(1), stamp: Stamp(1), length: 4096 };
+    let mut changes = vec![
         ChangeV1::Mkdirs(MkdirsV1 { path: "/a directory".to_owned(), mode: 0o755, create_parents: true }),
-        ChangeV1::Create(CreateV1 {
-            path: path(),
-            mode: 0o644,
-            overwrite: false,
-            create_parents: false,
-            replication: 3,
-            block_size: 1 << 27,
-            checksum: ChecksumType::Crc32c,
-            chunk_bytes: 4096,
-        }),
-        ChangeV1::AddBlock(AddBlockV1 { inode, previous: None, block, stamp, pipeline: Vec::new() }),
-        ChangeV1::AbandonBlock(AbandonBlockV1 { inode, block }),
-        ChangeV1::Complete(CompleteV1 { inode, last }),
-        ChangeV1::Rename(RenameV1 { source: path(), target: "/b".to_owned(), overwrite: true }),
-        ChangeV1::Delete(DeleteV1 { path: path(), recursive: true }),
+        create(FIRST),
+        add_block(inode, None, first),
+        ChangeV1::Complete(CompleteV1 { inode, last: Some(first) }),
+        ChangeV1::SetReplication(SetReplicationV1 { path: FIRST.to_owned(), replication: 2 }),
+        ChangeV1::Rename(RenameV1 { source: FIRST.to_owned(), target: "/b".to_owned(), overwrite: true }),
+    ];
+    changes.extend(lost_writer());
+    let delete = DeleteV1 { path: "/a directory".to_owned(), recursive: true };
+    changes.extend([
+        ChangeV1::RaiseIds(RaiseIdsV1 { block: BlockId(9), stamp: Stamp(9) }),
+        ChangeV1::Delete(delete),
+    ]);
+    changes
+}
+
+/// A file whose pipeline breaks and stands again, and whose writer then vanishes: its block is recovered, and kept. Another
+/// block is given back, and ways to end a recovery that change nothing follow.
+fn lost_writer() -> Vec<ChangeV1> {
+    let (inode, block) = (InodeId(4), BlockId(2));
+    let holder = SessionId([5; 16]);
+    let at = |stamp, length| BlockRefV1 { block, stamp: Stamp(stamp), length };
+    let close = |end, recovery_stamp| ChangeV1::CloseFile(CloseFileV1 { inode, holder, recovery_stamp, end });
+    let update = UpdatePipelineV1 { inode, old: at(2, 100), stamp: Stamp(3), pipeline: pipeline() };
+    vec![
+        create("/a directory/lost"),
+        add_block(inode, None, at(2, 0)),
+        ChangeV1::NewStamp(NewStampV1 { inode, block: at(2, 100), stamp: Stamp(3) }),
+        ChangeV1::UpdatePipeline(update),
+        ChangeV1::FenceWriter(FenceWriterV1 { inode, block, stamp: Stamp(4) }),
+        close(FileEndV1::Commit(at(4, 100)), Some(Stamp(4))),
+        close(FileEndV1::AsIs, None),
+        close(FileEndV1::Remove(block), Some(Stamp(4))),
+        create("/a directory/open"),
+        add_block(InodeId(5), None, BlockRefV1 { block: BlockId(3), stamp: Stamp(5), length: 0 }),
+        ChangeV1::AbandonBlock(AbandonBlockV1 { inode: InodeId(5), block: BlockId(3) }),
     ]
+}
+
+fn create(path: &str) -> ChangeV1 {
+    ChangeV1::Create(CreateV1 {
+        path: path.to_owned(),
+        mode: 0o644,
+        overwrite: false,
+        create_parents: false,
+        replication: 3,
+        block_size: 1 << 27,
+        checksum: ChecksumType::Crc32c,
+        chunk_bytes: 4096,
+    })
+}
+
+fn add_block(inode: InodeId, previous: Option<BlockRefV1>, new: BlockRefV1) -> ChangeV1 {
+    let BlockRefV1 { block, stamp, .. } = new;
+    ChangeV1::AddBlock(AddBlockV1 { inode, previous, block, stamp, pipeline: pipeline() })
+}
+
+fn pipeline() -> Vec<StorageId> {
+    vec![StorageId([1; 16]), StorageId([2; 16])]
 }

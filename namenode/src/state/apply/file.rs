@@ -1,7 +1,7 @@
 //! Files and their blocks: create, add, abandon, complete.
 
 use ringfs_proto::ids::{InodeId, SessionId};
-use ringfs_proto::limits::FILE_BLOCKS_MAX;
+use ringfs_proto::limits::{BLOCK_BYTES_MAX, FILE_BLOCKS_MAX};
 use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
@@ -228,7 +228,7 @@ impl State {
     fn check_acked(&self, slot: Slot, block: BlockRefV1) -> Result<(), WireError> {
         let file = self.leases.get(self.inodes.get(slot).id);
         let acked_length = file.map_or(0, |file| file.acked_length);
-        if block.length >= acked_length {
+        if (acked_length..=BLOCK_BYTES_MAX).contains(&block.length) {
             return Ok(());
         }
         let message =

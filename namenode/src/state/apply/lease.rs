@@ -1,6 +1,7 @@
 //! Stamps for pipelines that have failed, and the recovery of files whose writers are gone.
 
 use ringfs_proto::ids::{InodeId, SessionId, Stamp};
+use ringfs_proto::limits::BLOCK_BYTES_MAX;
 use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_proto::{Code, WireError};
 
@@ -123,7 +124,7 @@ impl State {
             (FileEndV1::Commit(block), Some(last)) => {
                 last.block.block == block.block
                     && change.recovery_stamp == Some(block.stamp)
-                    && block.length >= acked_length
+                    && (acked_length..=BLOCK_BYTES_MAX).contains(&block.length)
             }
             (FileEndV1::Remove(block), Some(last)) => last.block.block == block && acked_length == 0,
             _ => false,
@@ -156,7 +157,7 @@ impl State {
         };
         let Some(view) = self.blocks.last(self.list_of(slot)) else { return Ok(Some(recovered)) };
         self.blocks.reopen(view.slot);
-        self.counts.committed_blocks -= 1;
+        self.counts.committed_blocks -= u64::from(!view.is_open);
         effects.push(Effect::BlockReopened(view.slot, last));
         let file = self.open_file(inode)?;
         file.begin_block(last.stamp, Vec::new());
