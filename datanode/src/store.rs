@@ -424,6 +424,11 @@ impl Store {
         self.disks.iter().any(|disk| !disk.volume.has_failed())
     }
 
+    /// Whether a volume has failed since the start.
+    pub fn has_failed_volumes(&self) -> bool {
+        self.disks.iter().any(|disk| disk.volume.has_failed())
+    }
+
     /// Every replica of a storage, by block, and with it the changes of corrupt ones. Changes that waited to be
     /// reported are in it, and wait no more, but for answers to a recovery: a report has no place for them.
     pub fn snapshot(&self, storage: StorageId) -> (Vec<ReplicaV1>, Vec<ReplicaChangeV1>) {

@@ -70,7 +70,15 @@ fn located() -> LocatedBlockV1 {
         port: 9866,
         is_stale: false,
     };
-    LocatedBlockV1 { block: block(), offset: 4, is_open: false, nodes: vec![node], capability: [0xcc; 64] }
+    LocatedBlockV1 {
+        block: block(),
+        offset: 4,
+        is_open: false,
+        nodes: vec![node],
+        are_all_nodes: true,
+        is_begun: true,
+        capability: [0xcc; 64],
+    }
 }
 
 fn pipeline_node() -> PipelineNodeV1 {

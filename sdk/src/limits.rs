@@ -51,9 +51,6 @@ pub const LATENCY_SAMPLES_MAX: u32 = 512;
 /// Times that locations are fetched anew within one read when every replica has refused for good: corrupt, missing. (One
 /// that is only unreachable may come back: it is waited for until the deadline.)
 pub const REFRESHES_MAX: usize = 4;
-/// How long the reports of datanodes are waited for when nobody is known to have an open block; then it counts as empty.
-/// Datanodes that live report within a heartbeat of the namenode's start.
-pub const OPEN_REPLICAS_WAIT: Duration = Duration::from_secs(3);
 /// Replicas found bad that wait to be reported, and those that were, so that each is reported once.
 pub const BAD_REPLICAS_MAX: usize = 64;
 /// How long the report of bad replicas may take; the next read tries again.

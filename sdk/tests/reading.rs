@@ -4,6 +4,7 @@ mod fake;
 
 use std::io::{Read, Write};
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
 use fake::datanode::FakeDatanode;
 use fake::namenode::FakeNamenode;
@@ -300,4 +301,23 @@ fn without_a_budget_a_late_replica_is_waited_for() {
         late.holds_reads.store(false, SeqCst);
         reading.join().expect("read");
     });
+}
+
+#[test]
+fn an_open_block_is_empty_only_when_all_who_may_have_it_say_so() {
+    let cluster = cluster(2);
+    let hasty = Client::builder().deadline(Duration::from_millis(100));
+    let hasty = hasty.connect(&cluster.namenode.uri()).expect("client");
+    let mut writer = cluster.client.create("/open").expect("create");
+    writer.write_all(&pattern(10)).expect("write");
+    writer.hflush().expect("flushed");
+    assert_eq!(hasty.open("/open").expect("one of two has it").len(), 10);
+    cluster.datanodes.iter().for_each(|datanode| lock(&datanode.state.blocks).clear());
+    lock(&cluster.namenode.state).hides_nodes = true;
+    // Fewer bytes than were acknowledged would be wrong.
+    assert_eq!(hasty.open("/open").expect_err("not known").kind(), Kind::DataUnavailable);
+    lock(&cluster.namenode.state).hides_nodes = false;
+    assert_eq!(hasty.open("/open").expect("nobody has begun it").len(), 0);
+    cluster.datanodes[0].server.set_down(true);
+    assert_eq!(hasty.open("/open").expect_err("one may have it").kind(), Kind::DataUnavailable);
 }

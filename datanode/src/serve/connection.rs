@@ -164,8 +164,16 @@ impl<E: Engine> Shard<E> {
     fn replica_info(&self, meta: &[u8]) -> Result<ReplicaInfoReplyV1, WireError> {
         let request = ReplicaInfoRequestV1::decode(meta)
             .map_err(|error| WireError::new(Code::Malformed, error.to_string()))?;
-        let missing =
-            || WireError::new(Code::BlockMissing, format!("no replica of block {} here", request.block));
+        let missing = || match self.node.store.has_failed_volumes() {
+            // Readers take a block for empty that no datanode has: what is on a failed volume is not known.
+            true => WireError::new(
+                Code::VolumeFailed,
+                format!("block {} may be on a volume that has failed", request.block),
+            ),
+            false => {
+                WireError::new(Code::BlockMissing, format!("no replica of block {} here", request.block))
+            }
+        };
         let replica =
             self.node.store.find(request.block).filter(|replica| !replica.is_gone()).ok_or_else(missing)?;
         self.check(&request.capability, Mode::Read, request.block, replica.stamp())?;

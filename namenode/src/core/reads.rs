@@ -62,18 +62,37 @@ impl Core {
     /// A block for reading.
     fn locate(&mut self, file: &FileView, view: &BlockView, call: &Call, now: Now) -> LocatedBlockV1 {
         let mut storages: Vec<StorageIndex> = self.blocks.storages(view.slot).collect();
-        if let Some(open) = self.blocks.open(view.slot).filter(|_| view.is_open) {
-            // The pipeline is known until a restart, what was reported after it.
-            let current = open.replicas.iter().filter(|(_, replica)| replica.block.stamp >= view.block.stamp);
-            storages.extend(open.pipeline.iter().chain(current.map(|(storage, _)| storage)));
-            storages.sort_unstable();
-            storages.dedup();
+        let (mut are_all_nodes, mut is_begun) = (true, true);
+        if view.is_open {
+            (are_all_nodes, is_begun) = self.where_open(file, view, &mut storages);
         }
         if storages.is_empty() && !view.is_open {
             storages = self.blocks.last_resort(view.slot, view.block);
         }
         self.nodes.sort_for_reading(&mut storages, call.caller.address);
-        self.located(file, view, &storages, Mode::Read, call, now)
+        let located = self.located(file, view, &storages, Mode::Read, call, now);
+        LocatedBlockV1 { are_all_nodes, is_begun, ..located }
+    }
+
+    /// Adds who may have an open block: where the log says that it was to go, which a restart does not forget, and who has
+    /// reported a replica that counts. Returns whether these are all, and whether replicas were made for certain.
+    fn where_open(
+        &self,
+        file: &FileView,
+        view: &BlockView,
+        storages: &mut Vec<StorageIndex>,
+    ) -> (bool, bool) {
+        let Some(logged) = self.state.leases().get(file.inode) else { return (false, true) };
+        let here = logged.pipeline.iter().filter_map(|storage| self.nodes.index_of(*storage));
+        storages.extend(here.filter(|storage| !self.nodes.is_gone(*storage)));
+        let are_all = storages.len() == logged.pipeline.len();
+        if let Some(open) = self.blocks.open(view.slot) {
+            let current = open.replicas.iter().filter(|(_, replica)| replica.block.stamp >= view.block.stamp);
+            storages.extend(open.pipeline.iter().chain(current.map(|(storage, _)| storage)));
+        }
+        storages.sort_unstable();
+        storages.dedup();
+        (are_all, logged.has_stood || logged.acked_length > 0)
     }
 
     /// A new block for writing, with the pipeline that was logged for it.
@@ -121,6 +140,8 @@ impl Core {
             offset: view.offset,
             is_open: view.is_open,
             nodes: storages.iter().map(|storage| self.nodes.node(*storage)).collect(),
+            are_all_nodes: true,
+            is_begun: false,
             capability: self.sign(file, view, mode, call, now),
         }
     }

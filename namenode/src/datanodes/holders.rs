@@ -20,7 +20,13 @@ impl Datanodes {
     /// Whether what is on a storage cannot be had: its datanode is taken as lost or came back without it, or it failed.
     pub fn is_lost(&self, storage: StorageIndex) -> bool {
         let status = &self.storages[usize::from(storage)];
-        let node = &self.nodes[status.datanode];
-        node.state == DatanodeState::Dead || status.status.is_failed || !node.storages.contains(&storage)
+        self.nodes[status.datanode].state == DatanodeState::Dead || self.is_gone(storage)
+    }
+
+    /// Whether the datanode of a storage has come back without it, or it failed: what the datanode says that it does not
+    /// have may be there.
+    pub fn is_gone(&self, storage: StorageIndex) -> bool {
+        let status = &self.storages[usize::from(storage)];
+        status.status.is_failed || !self.nodes[status.datanode].storages.contains(&storage)
     }
 }

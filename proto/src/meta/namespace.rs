@@ -161,6 +161,12 @@ pub struct LocatedBlockV1 {
     pub is_open: bool,
     /// Where its replicas are, best first; for a new block, the pipeline in order.
     pub nodes: Vec<NodeV1>,
+    /// Whether every storage that the log names for an open block is among `nodes`. Else bytes of it may be where nobody can
+    /// ask for them now: on a datanode that has not registered since the namenode's start, or on a volume that has failed.
+    pub are_all_nodes: bool,
+    /// Whether replicas of an open block are known to have been made. While they are not, it is empty if all of all nodes say
+    /// that they have none.
+    pub is_begun: bool,
     /// Opens the block for reading, or for writing in the reply of `AddBlock`.
     pub capability: CapabilityBytes,
 }

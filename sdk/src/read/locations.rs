@@ -86,7 +86,15 @@ mod tests {
             is_stale,
         };
         let nodes = vec![node(1, true), node(2, false)];
-        Arc::new(Place::new(LocatedBlock { block, offset, is_open: false, nodes, capability: [0; 64] }))
+        Arc::new(Place::new(LocatedBlock {
+            block,
+            offset,
+            is_open: false,
+            nodes,
+            are_all_nodes: true,
+            is_begun: true,
+            capability: [0; 64],
+        }))
     }
 
     #[test]

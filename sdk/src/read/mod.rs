@@ -2,6 +2,7 @@
 
 pub(crate) mod bad;
 pub(crate) mod locations;
+mod open_length;
 pub mod part;
 pub(crate) mod plan;
 pub mod range;
@@ -11,20 +12,21 @@ use std::io::{self, SeekFrom};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use ringfs_proto::Code;
 use ringfs_proto::meta::data::{ReadHint, ReplicaInfoRequestV1};
 use ringfs_proto::meta::namespace::{FileRefV1, GetBlockLocationsReplyV1, GetBlockLocationsRequestV1};
 use ringfs_proto::ops::GetBlockLocations;
-use ringfs_proto::{Code, WireError};
 
 use crate::FileStatus;
 use crate::client::Shared;
 use crate::driver::process::PerProcess;
 use crate::error::{Error, Fault, Result};
-use crate::limits::{OPEN_REPLICAS_WAIT, REFRESHES_MAX};
+use crate::limits::REFRESHES_MAX;
 use crate::patience::Patience;
 use crate::transport::{Fetch, TransportError};
 use bad::BadReplicas;
 use locations::{Locations, Place};
+use open_length::LengthOfOpen;
 use plan::Piece;
 use sequence::Sequence;
 
@@ -206,8 +208,8 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Takes an answer. While no replica of its open block says how long it is, asks again until the deadline; while none is
-    /// known at all, as after a restart of the namenode, or when its writer died before it was made, for a short time.
+    /// Takes an answer. While nobody says for certain how long its open block is, asks again until the deadline (HDFS:
+    /// `DFSInputStream.openInfo`).
     fn take_patiently(
         &self,
         reply: GetBlockLocationsReplyV1,
@@ -215,10 +217,8 @@ impl OpenFile {
     ) -> Result<Locations> {
         let mut reply = reply;
         let mut patience = Patience::new(&self.shared);
-        let since = self.shared.clock.now();
         loop {
-            let is_late = self.shared.clock.now().duration_since(since) >= OPEN_REPLICAS_WAIT;
-            let error = match self.take(&reply, is_late) {
+            let error = match self.take(&reply) {
                 Ok(locations) => return Ok(locations),
                 Err(error) => error,
             };
@@ -230,13 +230,12 @@ impl OpenFile {
         }
     }
 
-    /// `may_be_unwritten`: whether an open block that nobody has counts as empty.
-    fn take(&self, reply: &GetBlockLocationsReplyV1, may_be_unwritten: bool) -> Result<Locations> {
+    fn take(&self, reply: &GetBlockLocationsReplyV1) -> Result<Locations> {
         let mut locations = Locations::new(reply.status.length);
         let mut places = Vec::with_capacity(reply.blocks.len());
         for block in &reply.blocks {
             let mut place = Place::new(block.clone());
-            if block.is_open && !(may_be_unwritten && place.replicas.is_empty()) {
+            if block.is_open {
                 place.located.block.length = self.visible_length(&place)?;
             }
             locations.length = locations.length.max(place.end());
@@ -250,28 +249,14 @@ impl OpenFile {
     fn visible_length(&self, place: &Place) -> Result<u64> {
         let located = &place.located;
         let request = ReplicaInfoRequestV1 { capability: located.capability, block: located.block.block };
-        let mut failure = None;
+        let mut word = LengthOfOpen::default();
         for node in &place.replicas {
-            match self.shared.transport.replica_info(*node, &request) {
-                Ok(info) if info.stamp >= located.block.stamp => return Ok(info.visible_length),
-                // It was dropped from the pipeline: what it has may be less than what was acknowledged since.
-                Ok(info) => {
-                    let stale =
-                        WireError::new(Code::StampMismatch, format!("the replica has stamp {}", info.stamp));
-                    failure = Some(TransportError::refused(*node, stale));
-                }
-                // The writer has not got as far as this datanode yet.
-                Err(error) if error.code() == Some(Code::BlockMissing) => {}
-                Err(error) => failure = Some(error),
+            let answer = self.shared.transport.replica_info(*node, &request);
+            if let Some(length) = word.hear(*node, located.block.stamp, answer) {
+                return Ok(length);
             }
         }
-        let reason = match failure {
-            Some(error) => error.to_string(),
-            // After a restart the namenode does not know who has it before they have reported.
-            None if place.replicas.is_empty() => "no replica of the open block is known".to_owned(),
-            None => return Ok(0),
-        };
-        Err(self.error(Fault::NoReplica(reason)))
+        word.conclude(place).map_err(|reason| self.error(Fault::NoReplica(reason)))
     }
 
     fn read(&self, ranges: &mut [(u64, &mut [u8])]) -> Result<usize> {

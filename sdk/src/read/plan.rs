@@ -169,7 +169,15 @@ mod tests {
                 length: block_len.min(length - offset),
             };
             let nodes = vec![node(1), node(2)];
-            Arc::new(Place::new(LocatedBlock { block, offset, is_open: false, nodes, capability: [0; 64] }))
+            Arc::new(Place::new(LocatedBlock {
+                block,
+                offset,
+                is_open: false,
+                nodes,
+                are_all_nodes: true,
+                is_begun: true,
+                capability: [0; 64],
+            }))
         });
         locations.add(places.collect());
         locations

@@ -27,6 +27,8 @@ pub struct State {
     pub spreads: bool,
     /// Nodes of a new block, at most.
     pub pipeline_nodes: Option<usize>,
+    /// Says that other nodes may have open blocks too.
+    pub hides_nodes: bool,
     next_block: u64,
     next_inode: u64,
     /// Calls that are answered with a code, in order.
@@ -264,7 +266,15 @@ impl State {
         file.commit(request.previous)?;
         let offset = file.status.length;
         file.blocks.push((block, nodes.clone()));
-        let located = LocatedBlockV1 { block, offset, is_open: true, nodes, capability: [0; 64] };
+        let located = LocatedBlockV1 {
+            block,
+            offset,
+            is_open: true,
+            nodes,
+            are_all_nodes: true,
+            is_begun: false,
+            capability: [0; 64],
+        };
         Ok(AddBlockReplyV1 { located }.encode())
     }
 
@@ -286,8 +296,17 @@ impl State {
         for (index, (block, nodes)) in file.blocks.into_iter().enumerate() {
             let is_open = file.status.is_open && index + 1 == count;
             let nodes = if self.spreads { nodes } else { self.nodes.clone() };
-            let length = block.length;
-            blocks.push(LocatedBlockV1 { block, offset, is_open, nodes, capability: [0; 64] });
+            let (length, capability) = (block.length, [0; 64]);
+            let (are_all_nodes, is_begun) = (!self.hides_nodes, false);
+            blocks.push(LocatedBlockV1 {
+                block,
+                offset,
+                is_open,
+                nodes,
+                are_all_nodes,
+                is_begun,
+                capability,
+            });
             offset += length;
         }
         Ok(GetBlockLocationsReplyV1 { status: file.status, blocks }.encode())

@@ -31,10 +31,14 @@ pub struct File {
 }
 
 impl File {
-    /// `hflush` was acknowledged. Without new bytes no datanode was asked, and what a power cut took is not back.
-    pub fn has_flushed(&mut self) {
+    /// `hflush` was acknowledged. Without new bytes no datanode was asked, and what a power cut took is not back; nor is it
+    /// when the power was cut while the answer was on its way.
+    pub fn has_flushed(&mut self, lost_power_meanwhile: bool) {
         if self.written > self.asked {
-            (self.flushed, self.asked) = (self.written, self.written);
+            self.asked = self.written;
+            if !lost_power_meanwhile {
+                self.flushed = self.written;
+            }
         }
     }
 
@@ -50,6 +54,7 @@ pub struct Model {
     files: BTreeMap<u64, File>,
     trees: BTreeMap<usize, Vec<Tree>>,
     next_number: u64,
+    power_cuts: u64,
     violations: Vec<String>,
 }
 
@@ -160,8 +165,14 @@ impl Model {
         }
     }
 
+    /// Power cuts of datanodes so far.
+    pub fn power_cuts(&self) -> u64 {
+        self.power_cuts
+    }
+
     /// The power of a datanode was cut: what was only flushed there may be gone.
     pub fn datanode_lost_power(&mut self) {
+        self.power_cuts += 1;
         for file in self.files.values_mut() {
             file.flushed = file.flushed.min(file.synced);
         }

@@ -137,18 +137,19 @@ fn check_file(client: &Client, shared: &Shared, path: &str, number: u64, pause: 
         pause();
     }
     let known = shared.model.borrow().file(number);
-    if !is_without_begun_block(client, path, &known) {
+    if !is_without_last_block(client, path, &known, &failure) {
         let what = format!("{path}, file {number}, cannot be read in quiet: {failure}; {known:?}");
         shared.model.borrow_mut().violated(what);
     }
 }
 
-/// Whether nothing that was acknowledged lies in the last block, and nobody has a replica of it: its writer died between
-/// asking for it and writing it. How long such a file is shows when its lease is recovered.
-fn is_without_begun_block(client: &Client, path: &str, known: &File) -> bool {
+/// Whether nothing that was acknowledged lies in the last block, and nobody says that he has a replica of it: a power cut took
+/// what its writer had not synced. How long such a file is shows when its lease is recovered.
+fn is_without_last_block(client: &Client, path: &str, known: &File, failure: &str) -> bool {
     let Ok(blocks) = client.block_locations(path, 0, u64::MAX) else { return false };
     let acknowledged = known.flushed.max(known.synced);
     blocks.last().is_some_and(|last| {
-        last.is_open && last.nodes.is_empty() && last.offset >= acknowledged && known.closed.is_none()
+        let has_nobody = failure.ends_with(&format!("has the open block {} any more", last.block.block));
+        last.is_open && has_nobody && last.offset >= acknowledged && known.closed.is_none()
     })
 }

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringfs_sdk::{Client, CreateOptions, Error, Kind, Reader, Writer};
+use ringfs_sdk::{Client, CreateOptions, Error, Kind, Writer};
 
 use crate::coroutine::wait;
 use crate::executor::{Executor, HostId};
@@ -17,8 +17,6 @@ use ringfs_tests::random::Random;
 const WRITERS_MAX: usize = 2;
 /// Names of files and directories: few, so that they meet again.
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
-/// Times that an open file may be shorter than what was acknowledged, a second apart.
-const SHORT_READS_MAX: u32 = 60;
 /// Bytes of one write, at most.
 const WRITE_BYTES_MAX: u64 = 9000;
 
@@ -250,8 +248,10 @@ impl Worker {
         let done = match self.random.below(100) {
             0..15 => return self.close(open),
             15..40 => {
+                let power_cuts = self.shared.model.borrow().power_cuts();
                 let flushed = open.writer.hflush();
-                self.acknowledged(number, &flushed, "hflush", File::has_flushed);
+                let lost_power = self.shared.model.borrow().power_cuts() > power_cuts;
+                self.acknowledged(number, &flushed, "hflush", |file| file.has_flushed(lost_power));
                 flushed.is_ok()
             }
             40..60 => {
@@ -367,36 +367,13 @@ impl Worker {
         }
     }
 
-    /// Opens a file for reading. A namenode that has just started may not know yet who has the block that is being written:
-    /// after some seconds the SDK takes it for one that was never begun. Who knows better looks again.
-    fn open(&mut self, path: &str, files: &[(u64, File)], is_certain: bool) -> Option<Reader> {
-        let least = match files {
-            [(number, known)] if is_certain => {
-                let now = self.shared.model.borrow().file(*number);
-                known.flushed.min(now.flushed).max(known.synced)
-            }
-            _ => 0,
-        };
-        for turn in 0.. {
-            match self.client.open(path) {
-                Ok(reader) if reader.len() < least && reader.status().is_open && turn < SHORT_READS_MAX => {
-                    self.note(|| format!("open {path}: {} bytes, {least} were acknowledged", reader.len()));
-                    wait(self.executor.sleep(Duration::from_secs(1)));
-                }
-                Ok(reader) => return Some(reader),
-                Err(error) => {
-                    self.note(|| format!("open {path}: {error}"));
-                    self.count::<()>(&Err(error));
-                    break;
-                }
-            }
-        }
-        None
-    }
-
     fn read(&mut self) {
         let Some((path, files, is_certain)) = self.some_file() else { return };
-        let Some(reader) = self.open(&path, &files, is_certain) else { return };
+        let opened = self.client.open(&path);
+        self.count(&opened);
+        let Ok(reader) = opened.inspect_err(|error| self.note(|| format!("open {path}: {error}"))) else {
+            return;
+        };
         let (len, is_open) = (reader.len(), reader.status().is_open);
         let offset = if self.random.chance(500) { 0 } else { self.random.below(len + 1) };
         let wanted = if self.random.chance(500) { len - offset } else { self.random.below(len - offset + 1) };

@@ -362,3 +362,32 @@ fn only_open_files_have_leases() {
     assert_eq!(recover(&mut cluster, "/empty"), Ok(true), "closed at once");
     assert!(cluster.core.state().block(BlockId(9)).is_none());
 }
+
+#[test]
+fn after_a_restart_readers_ask_those_that_the_log_names_before_they_report() {
+    let (mut cluster, mut nodes) = Cluster::with_nodes(config(), 2);
+    let Writing { writer, inode, block } = writing(&mut cluster, "/f");
+    let mut cluster = cluster.restart(config());
+    let whom_to_ask = |cluster: &mut Cluster| {
+        let located = cluster.located("/f");
+        (located.nodes.len(), located.are_all_nodes, located.is_begun)
+    };
+    assert_eq!(whom_to_ask(&mut cluster), (0, false, false), "nobody can be asked");
+    nodes[0] = cluster.register(1).expect("registered");
+    assert_eq!(whom_to_ask(&mut cluster), (1, false, false), "the other may have it");
+    nodes[1] = cluster.register(2).expect("registered");
+    assert_eq!(whom_to_ask(&mut cluster), (2, true, false));
+    // Came back with another volume in its place: what was on the one that the log names is not known.
+    cluster.register_as(2, vec![volume(9)], 2).expect("registered");
+    assert_eq!(whom_to_ask(&mut cluster), (1, false, false));
+    nodes[1] = cluster.register(2).expect("registered");
+    assert_eq!(whom_to_ask(&mut cluster), (2, true, false));
+    // A pipeline that was replaced has stood: there are replicas, whoever has them.
+    for node in &mut nodes {
+        cluster.report(node, &[]).expect("reported");
+    }
+    let old = BlockRefV1 { length: 5, ..block };
+    let stamp = new_stamp(&mut cluster, &writer, inode, old).expect("given").stamp;
+    update_pipeline(&mut cluster, &writer, inode, old, stamp, &nodes[..1]).expect("updated");
+    assert_eq!(whom_to_ask(&mut cluster), (1, true, true));
+}
