@@ -67,6 +67,8 @@ pub const PIPELINE_TRIES_MAX: usize = 5;
 pub const PIPELINE_FAILURES_MAX: usize = 5;
 /// Times that the namenode is asked for more datanodes within one recovery.
 pub const REPLACEMENTS_MAX: usize = 4;
+/// Times within one recovery that a node may know a later stamp than the one given out, before it is dropped for that.
+pub const FENCES_MAX: usize = 3;
 /// How long a recovery waits for the namenode to say where the nodes of its pipeline are now.
 pub const LOCATE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Slowest copy of an open replica to a node that joins its pipeline; a slower one has failed.

@@ -34,7 +34,7 @@ pub enum Ended {
     Connection(Closed),
     /// A node failed: the writer is told which.
     Failure(Failure),
-    /// A higher stamp took the replica over. The old writer is cut off without a word.
+    /// A higher stamp took the replica over: the old writer is told so when it is cut off.
     Fenced,
     /// Another future of this pipeline has failed.
     Stopped,

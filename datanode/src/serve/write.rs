@@ -90,6 +90,10 @@ impl<E: Engine> Shard<E> {
             Err(Ended::Fenced | Ended::Stopped) => {
                 tracing::info!(block = %request.block, stamp = %request.stamp, "pipeline was fenced: a newer one has the replica");
                 self.metrics.fenced.add(1);
+                // Nobody has failed: the writer may ask the namenode for a later stamp, with all nodes.
+                let message = format!("a later stamp than {} has the replica", request.stamp);
+                let failure = Failure::here(WireError::new(Code::StampMismatch, message));
+                send_failure(connection, header, &failure).await?;
                 Err(Closed::Io(io::ErrorKind::ConnectionAborted.into()))
             }
             Err(Ended::Failure(failure)) => {

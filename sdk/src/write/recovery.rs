@@ -1,12 +1,14 @@
 //! Which step the recovery of a pipeline takes next. Does no I/O: outcomes go in, steps come out.
 //!
-//! The order is HDFS's (`DataStreamer.setupPipelineForAppendOrRecovery`):
+//! The order is HDFS's (`DataStreamer.setupPipelineForAppendOrRecovery`), but for the stamp, which comes first here: it
+//! says whether this writer may go on at all, and gives it back a file that was recovered meanwhile.
 //!
 //! 1. the node that failed is dropped;
-//! 2. when the policy wants it, the namenode names more nodes, and one that is left copies to them what was acknowledged;
-//! 3. the namenode gives out a new stamp, and all nodes are opened under it, which fences the old pipeline;
-//! 4. the namenode hears of the new pipeline, before a byte goes over it;
-//! 5. the writer sends again what was not acknowledged.
+//! 2. the namenode gives out a new stamp;
+//! 3. when the policy wants it, the namenode names more nodes, and one that is left copies to them what was acknowledged;
+//! 4. all nodes are opened under the stamp, which fences the old pipeline;
+//! 5. the namenode hears of the new pipeline, before a byte goes over it;
+//! 6. the writer sends again what was not acknowledged.
 //!
 //! A node that fails on the way is dropped, and the recovery begins again without it. When none is left, those that may
 //! come back (they did not answer, rather than refuse) are tried again after a pause, where the namenode says that they are
@@ -19,7 +21,7 @@ use ringfs_proto::capability::CapabilityBytes;
 use ringfs_proto::ids::{DatanodeId, Stamp};
 
 use super::policy::ReplacePolicy;
-use crate::limits::REPLACEMENTS_MAX;
+use crate::limits::{FENCES_MAX, REPLACEMENTS_MAX};
 use crate::{BlockRef, Node};
 
 /// What the recovery needs from the outside.
@@ -84,6 +86,10 @@ pub(super) struct Recovery {
     /// Datanodes that failed in this recovery, for the namenode not to name them.
     failed: Vec<DatanodeId>,
     replacements: usize,
+    /// Stamps that were too old when they were used.
+    fences: usize,
+    /// A stamp that was given out and that no node has seen yet.
+    stamp: Option<(Stamp, CapabilityBytes)>,
     phase: Phase,
 }
 
@@ -99,10 +105,6 @@ enum Phase {
     },
     /// The policy has its way, as far as it goes.
     Settled,
-    Stamped {
-        stamp: Stamp,
-        capability: CapabilityBytes,
-    },
     Opened {
         stamp: Stamp,
         capability: CapabilityBytes,
@@ -124,7 +126,8 @@ impl Recovery {
     /// The recovery of `block` with its acknowledged length, whose pipeline was `nodes`.
     pub fn new(block: BlockRef, nodes: Vec<Node>, wishes: Wishes) -> Self {
         let (absent, failed) = (Vec::new(), Vec::new());
-        Self { block, nodes, wishes, absent, failed, replacements: 0, phase: Phase::Members }
+        let phase = Phase::Members;
+        Self { block, nodes, wishes, absent, failed, replacements: 0, fences: 0, stamp: None, phase }
     }
 
     /// What to do next.
@@ -132,22 +135,23 @@ impl Recovery {
         if self.nodes.is_empty() {
             return if self.absent.is_empty() { Step::Lost } else { Step::Wait };
         }
-        match &self.phase {
-            Phase::Members if self.wants_more() => {
+        match (&self.phase, self.stamp) {
+            (Phase::Opened { stamp, .. }, _) => Step::Update { stamp: *stamp },
+            (Phase::Done { .. }, _) => Step::Done,
+            (_, None) => Step::NewStamp,
+            (Phase::Members, _) if self.wants_more() => {
                 Step::AddNodes { count: self.wishes.replication - self.nodes.len() }
             }
-            Phase::Members | Phase::Settled => Step::NewStamp,
-            Phase::Copy { targets, capability, sources } => match sources.front() {
-                Some(source) => Step::Transfer {
-                    source: source.clone(),
+            (Phase::Copy { targets, capability, sources }, Some(_)) if !sources.is_empty() => {
+                Step::Transfer {
+                    source: sources[0].clone(),
                     targets: targets.clone(),
                     capability: *capability,
-                },
-                None => Step::NewStamp,
-            },
-            Phase::Stamped { stamp, capability } => Step::Open { stamp: *stamp, capability: *capability },
-            Phase::Opened { stamp, .. } => Step::Update { stamp: *stamp },
-            Phase::Done { .. } => Step::Done,
+                }
+            }
+            (Phase::Members | Phase::Copy { .. } | Phase::Settled, Some((stamp, capability))) => {
+                Step::Open { stamp, capability }
+            }
         }
     }
 
@@ -172,9 +176,13 @@ impl Recovery {
     }
 
     /// A node failed: it is dropped, and the recovery begins again without it. `None`: which one is not known. Then, as
-    /// in HDFS, the first is suspected.
+    /// in HDFS, the first is suspected. A node that knows a later stamp has not failed: a later one is asked for.
     pub fn node_failed(&mut self, index: Option<usize>, failure: Failure) {
-        self.phase = Phase::Members;
+        (self.phase, self.stamp) = (Phase::Members, None);
+        if failure == Failure::Refused(Code::StampMismatch) && self.fences < FENCES_MAX {
+            self.fences += 1;
+            return;
+        }
         let index = index.filter(|index| *index < self.nodes.len()).unwrap_or(0);
         if index < self.nodes.len() {
             let node = self.nodes.remove(index);
@@ -248,12 +256,12 @@ impl Recovery {
     /// knew, if its lease was recovered meanwhile.
     pub fn stamped(&mut self, present: Stamp, stamp: Stamp, capability: CapabilityBytes) {
         self.block.stamp = present;
-        self.phase = Phase::Stamped { stamp, capability };
+        self.stamp = Some((stamp, capability));
     }
 
     /// All nodes are open under the stamp.
     pub fn opened(&mut self) {
-        if let Phase::Stamped { stamp, capability } = self.phase {
+        if let Some((stamp, capability)) = self.stamp.take() {
             self.phase = Phase::Opened { stamp, capability };
         }
     }
@@ -276,7 +284,7 @@ impl Recovery {
             }
             self.nodes.push(node);
         }
-        self.phase = Phase::Settled;
+        (self.phase, self.stamp) = (Phase::Settled, None);
     }
 
     /// The pipeline, once it stands.

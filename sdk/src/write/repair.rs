@@ -73,11 +73,7 @@ impl Writer {
         };
         let acked = BlockRef { length: self.window.acked_length(), ..block.block };
         let mut recovery = Recovery::new(acked, std::mem::take(&mut block.nodes), wishes);
-        if failure.source.code() != Some(Code::StampMismatch) {
-            // A fence is nobody's failure: the namenode knows whether this writer may go on.
-            self.exclude(recovery.nodes(), &failure);
-            recovery.node_failed(failure.failed_node, reason(&failure.source));
-        }
+        self.note_failure(&mut recovery, &failure);
         let mut patience = Patience::new(&self.shared);
         let mut last = failure;
         let mut opened: Option<Box<dyn Pipeline>> = None;
@@ -103,8 +99,7 @@ impl Writer {
                         recovery.opened();
                     }
                     Err(error) => {
-                        self.exclude(recovery.nodes(), &error);
-                        recovery.node_failed(error.failed_node, reason(&error.source));
+                        self.note_failure(&mut recovery, &error);
                         last = error;
                     }
                 },
@@ -123,6 +118,14 @@ impl Writer {
         tracing::info!(path = self.path, block = %standing.block.block, nodes = standing.nodes.len(), "a pipeline was recovered");
         *block = OpenBlock { block: standing.block, nodes: standing.nodes, pipeline };
         Ok(())
+    }
+
+    fn note_failure(&mut self, recovery: &mut Recovery, failure: &PipelineError) {
+        // A fence is nobody's failure: the namenode knows whether this writer may go on.
+        if failure.source.code() != Some(Code::StampMismatch) {
+            self.exclude(recovery.nodes(), failure);
+        }
+        recovery.node_failed(failure.failed_node, reason(&failure.source));
     }
 
     fn add_nodes(&self, recovery: &mut Recovery, count: usize) -> Result<()> {

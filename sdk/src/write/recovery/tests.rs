@@ -45,6 +45,8 @@ fn without_replacement_the_rest_goes_on_under_a_new_stamp() {
 fn a_new_node_gets_what_was_acknowledged_before_it_joins() {
     let mut recovery = recovery(ReplacePolicy::Default, false, &[1, 2, 3]);
     recovery.node_failed(Some(0), UNREACHABLE);
+    assert_eq!(recovery.next(), Step::NewStamp, "may this writer go on?");
+    recovery.stamped(Stamp(10), Stamp(11), CAPABILITY);
     assert_eq!(recovery.next(), Step::AddNodes { count: 1 });
     assert_eq!(recovery.failed(), [node(1).datanode]);
     recovery.added(nodes(&[4]), CAPABILITY).expect("one more");
@@ -53,20 +55,23 @@ fn a_new_node_gets_what_was_acknowledged_before_it_joins() {
     recovery.transferred(Err(Failure::Refused(Code::Busy))).expect("another source");
     assert!(matches!(recovery.next(), Step::Transfer { source, .. } if source == node(3)));
     recovery.transferred(Ok(())).expect("copied");
-    assert_eq!((recovery.next(), numbers(recovery.nodes())), (Step::NewStamp, vec![2, 3, 4]));
+    let open = Step::Open { stamp: Stamp(11), capability: CAPABILITY };
+    assert_eq!((recovery.next(), numbers(recovery.nodes())), (open, vec![2, 3, 4]));
 }
 
 #[test]
 fn targets_that_fail_are_replaced_by_others_within_bounds() {
     let mut recovery = recovery(ReplacePolicy::Always, true, &[1, 2]);
     let mut named = 3;
+    recovery.stamped(Stamp(10), Stamp(11), CAPABILITY);
     while recovery.next() == (Step::AddNodes { count: 1 }) {
         recovery.added(nodes(&[named]), CAPABILITY).expect("best effort");
         recovery.transferred(Err(Failure::Refused(Code::PipelineFailed))).expect("best effort");
         named += 1;
     }
     assert_eq!((usize::from(named) - 3, recovery.failed().len()), (REPLACEMENTS_MAX, REPLACEMENTS_MAX));
-    assert_eq!((recovery.next(), numbers(recovery.nodes())), (Step::NewStamp, vec![1, 2]));
+    let open = Step::Open { stamp: Stamp(11), capability: CAPABILITY };
+    assert_eq!((recovery.next(), numbers(recovery.nodes())), (open, vec![1, 2]));
 }
 
 #[test]
@@ -75,8 +80,9 @@ fn without_best_effort_a_missing_replacement_is_an_error() {
         let mut strict = recovery(ReplacePolicy::Always, false, &[1, 2]);
         assert_eq!(strict.added(named.clone(), CAPABILITY), Err(NoReplacement { left: 2 }));
         let mut lenient = recovery(ReplacePolicy::Always, true, &[1, 2]);
+        lenient.stamped(Stamp(10), Stamp(11), CAPABILITY);
         assert_eq!(lenient.added(named, CAPABILITY), Ok(()));
-        assert_eq!(lenient.next(), Step::NewStamp);
+        assert_eq!(lenient.next(), Step::Open { stamp: Stamp(11), capability: CAPABILITY });
     }
 }
 
@@ -102,6 +108,17 @@ fn a_node_that_comes_back_elsewhere_is_found_there() {
     let other_storage = Node { port: 88, storage: StorageId([9; 16]), ..node(1) };
     recovery.waited(&[moved, other_storage]);
     assert_eq!(numbers(recovery.nodes()), [77, 1]);
+}
+
+#[test]
+fn a_node_that_knows_a_later_stamp_is_kept_and_a_later_one_is_asked_for() {
+    let mut recovery = recovery(ReplacePolicy::Never, true, &[1, 2]);
+    for fence in 0..=FENCES_MAX as u64 {
+        assert_eq!((recovery.next(), numbers(recovery.nodes())), (Step::NewStamp, vec![1, 2]));
+        recovery.stamped(Stamp(20 + fence), Stamp(30 + fence), CAPABILITY);
+        recovery.node_failed(Some(1), Failure::Refused(Code::StampMismatch));
+    }
+    assert_eq!(numbers(recovery.nodes()), [1], "it will never take one");
 }
 
 /// What the world does at a step.
