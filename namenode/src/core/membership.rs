@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use ringfs_proto::ids::ReportSequence;
 use ringfs_proto::limits::REPORT_PAGE_REPLICAS_MAX;
 use ringfs_proto::meta::membership::{
-    BlockReportRequestV1, CommandV1, HeartbeatReplyV1, HeartbeatRequestV1, IncrementalReportRequestV1,
-    RegisterReplyV1, RegisterRequestV1, ReplicaChangeV1, ReplicaV1, ReportReplyV1,
+    BlockReportRequestV1, CommandV1, FencedReplicaV1, HeartbeatReplyV1, HeartbeatRequestV1,
+    IncrementalReportRequestV1, RegisterReplyV1, RegisterRequestV1, ReplicaChangeV1, ReplicaV1,
+    ReportReplyV1,
 };
 use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_proto::{Code, WireError};
@@ -124,7 +125,10 @@ impl Core {
                 ReplicaChangeV1::Stored(replica) => self.stored(storage_index, *replica),
                 ReplicaChangeV1::Deleted(block) => self.deleted(storage_index, *block),
                 ReplicaChangeV1::Corrupt(block) => self.corrupt(storage_index, *block),
-                ReplicaChangeV1::Fenced(fenced) => self.fenced(storage_index, *fenced),
+                // Late, it may be of a block that was closed or deleted: then it is known as what it is.
+                ReplicaChangeV1::Fenced(FencedReplicaV1 { block, state, .. }) => {
+                    self.stored(storage_index, ReplicaV1 { block: *block, state: *state });
+                }
             }
             self.tell_recovery(storage_index, change, now);
             self.wake_parked(block.block, now);

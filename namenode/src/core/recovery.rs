@@ -10,9 +10,7 @@ mod length;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ringfs_proto::ids::{BlockId, InodeId, Stamp};
-use ringfs_proto::meta::membership::{
-    BeginRecoveryV1, CommandV1, FencedReplicaV1, FinishRecoveryV1, ReplicaChangeV1, ReplicaV1,
-};
+use ringfs_proto::meta::membership::{BeginRecoveryV1, CommandV1, FinishRecoveryV1, ReplicaChangeV1};
 use ringfs_proto::meta::namespace::{BlockRefV1, RecoverLeaseReplyV1};
 
 use super::{Core, Now};
@@ -192,15 +190,6 @@ impl Core {
             self.recoveries.by_inode.remove(&inode);
         }
         outcome.is_err()
-    }
-
-    /// A replica of a block was fenced: it is as it says until it is finished.
-    pub(super) fn fenced(&mut self, storage: StorageIndex, fenced: FencedReplicaV1) {
-        let Some((view, _)) = self.state.block(fenced.block.block) else { return };
-        if view.is_open && fenced.block.stamp >= view.block.stamp {
-            let replica = ReplicaV1 { block: fenced.block, state: fenced.state };
-            self.blocks.report_open(view.slot, storage, replica);
-        }
     }
 
     /// Something was reported of a block: it may be what its recovery waits for.

@@ -321,6 +321,33 @@ fn deleting_and_overwriting_end_a_recovery() {
 }
 
 #[test]
+fn a_replica_that_is_fenced_when_all_is_over_is_known_as_outdated() {
+    let (mut cluster, mut nodes) = Cluster::with_nodes(config(), 4);
+    let Writing { block, .. } = writing(&mut cluster, "/f");
+    assert_eq!(recover(&mut cluster, "/f"), Ok(false));
+    let begun: Vec<_> = nodes.iter().map(|node| told_to_fence(&mut cluster, node)).collect();
+    let stamp = begun.iter().flatten().next().expect("told").recovery_stamp;
+    let mut members: Vec<usize> = (0..4).filter(|node| begun[*node].is_some()).collect();
+    let late = members.pop().expect("three of them");
+    let open = BlockRefV1 { length: 60, ..block };
+    for node in &members {
+        fence(&mut cluster, &mut nodes[*node], open, ReplicaState::BeingWritten, stamp);
+    }
+    cluster.pass(config().block_recovery_timeout_ms);
+    let closed = told_to_finish(&mut cluster, &nodes[members[0]]).expect("told");
+    for node in 0..4 {
+        if node != late {
+            cluster.store(&mut nodes[node], closed);
+        }
+    }
+    cluster.sync();
+    nodes.iter().for_each(|node| drop(cluster.heartbeat(node).expect("heard again")));
+    fence(&mut cluster, &mut nodes[late], open, ReplicaState::BeingWritten, stamp);
+    cluster.pass(1000);
+    assert_eq!(cluster.deletions(&nodes[late]), [block.block], "three good ones are enough");
+}
+
+#[test]
 fn a_close_that_was_under_way_succeeds_by_the_recovery() {
     let (mut cluster, mut nodes) = Cluster::with_nodes(config(), 2);
     let Writing { writer, inode, block } = writing(&mut cluster, "/f");
