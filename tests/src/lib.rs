@@ -13,5 +13,6 @@ pub mod pipeline;
 pub mod process;
 pub mod random;
 pub mod raw;
+pub mod remote;
 pub mod shim;
 pub mod wait;

@@ -22,6 +22,8 @@ use ringfs_proto::wire::Message;
 use ringfs_proto::{Code, WireError};
 
 use crate::cluster::{Cluster, Server};
+use ringfs_sdk::LocatedBlock;
+
 use crate::raw::Raw;
 use crate::wait;
 
@@ -100,6 +102,12 @@ impl TestBlock {
             assert_eq!(reply.stamp.0, stamp.0 + given, "stamps follow each other");
         }
         Self { key: cluster.cluster_file().key, block, stamp, limit, nodes: nodes_of(cluster) }
+    }
+
+    /// A block that was written in another way.
+    pub fn of(cluster: &Cluster, located: &LocatedBlock) -> Self {
+        let BlockRefV1 { block, stamp, length } = located.block;
+        Self { key: cluster.cluster_file().key, block, stamp, limit: length, nodes: nodes_of(cluster) }
     }
 
     /// The same block after datanodes were started again: their ports are others.
