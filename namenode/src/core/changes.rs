@@ -67,7 +67,7 @@ impl Core {
     }
 
     fn filter_and_log(&mut self, call: Call, now: Now, parked_until: Option<u64>) {
-        match (self.filter(&call), parked_until) {
+        match (self.filter(&call, now), parked_until) {
             (Err(error), _) => self.answer(call, Err(error)),
             (Ok(Filtered::Log(change, promise)), _) => self.log(call, change, promise, now),
             (Ok(Filtered::Park(block)), Some(deadline_ms)) => self.parked.put_back(block, deadline_ms, call),
@@ -83,7 +83,7 @@ impl Core {
     }
 
     /// Refuses what cannot succeed, and decides what depends on soft state.
-    fn filter(&mut self, call: &Call) -> Result<Filtered, WireError> {
+    fn filter(&mut self, call: &Call, now: Now) -> Result<Filtered, WireError> {
         let log = |change| Ok(Filtered::Log(change, Promise::default()));
         match &call.request {
             Request::Mkdirs(request) => {
@@ -96,7 +96,7 @@ impl Core {
                 }))
             }
             Request::Create(request) => self.filter_create(request),
-            Request::AddBlock(request) => self.filter_add_block(request, call),
+            Request::AddBlock(request) => self.filter_add_block(request, call, now),
             Request::AbandonBlock(request) => {
                 self.check_safe_mode(&format!("abandon block {}", request.block))?;
                 self.check_not_recovering(request.inode, call.caller.session)?;
@@ -179,7 +179,12 @@ impl Core {
         Ok(Filtered::Log(ChangeV1::Create(change), Promise::default()))
     }
 
-    fn filter_add_block(&mut self, request: &AddBlockRequestV1, call: &Call) -> Result<Filtered, WireError> {
+    fn filter_add_block(
+        &mut self,
+        request: &AddBlockRequestV1,
+        call: &Call,
+        now: Now,
+    ) -> Result<Filtered, WireError> {
         self.check_safe_mode(&format!("add a block to inode {}", request.inode))?;
         self.check_writer(request.inode, call.caller.session, request.previous)?;
         let file = self.state.file(request.inode)?;
@@ -195,14 +200,7 @@ impl Core {
         let pipeline = self.nodes.place(&placement);
         if pipeline.len() < usize::from(self.config.replication_min.min(file.replication)) {
             self.nodes.release(&pipeline, file.block_size);
-            let [live, stale, dead] = self.nodes.counts();
-            let path = self.state.path_of_inode(request.inode).unwrap_or_default();
-            let message = format!(
-                "no datanode has room for a block of {path} ({} bytes): {live} live, {stale} silent, {dead} lost, {} excluded by the writer",
-                file.block_size,
-                request.excluded.len()
-            );
-            return Err(WireError::new(Code::NoRoom, message));
+            return Err(self.no_room(request, file.block_size, now));
         }
         let (block, stamp) = self.next_block();
         let change = AddBlockV1 {
@@ -213,6 +211,22 @@ impl Core {
             pipeline: pipeline.iter().map(|storage| self.nodes.storage_id(*storage)).collect(),
         };
         Ok(Filtered::Log(ChangeV1::AddBlock(change), Promise { pipeline, bytes: file.block_size }))
+    }
+
+    /// Why a block finds no place. A silent datanode may be back in a moment, as all are when the namenode was cut off
+    /// itself; one that has not registered since a start is as good as silent until it is as good as lost; and when all
+    /// are lost nothing is known of their room. Then the writer comes back until its deadline.
+    fn no_room(&self, request: &AddBlockRequestV1, block_size: u64, now: Now) -> WireError {
+        let [live, stale, dead] = self.nodes.counts();
+        let are_silent = stale > 0 || (live == 0 && (dead > 0 || !self.is_unknown_lost(now)));
+        let may_come_back = request.excluded.is_empty() && are_silent;
+        let code = if may_come_back { Code::Busy } else { Code::NoRoom };
+        let path = self.state.path_of_inode(request.inode).unwrap_or_default();
+        let message = format!(
+            "no datanode has room for a block of {path} ({block_size} bytes): {live} live, {stale} silent, {dead} lost, {} excluded by the writer",
+            request.excluded.len()
+        );
+        WireError::new(code, message)
     }
 
     fn filter_complete(&self, request: &CompleteRequestV1, call: &Call) -> Result<Filtered, WireError> {

@@ -320,7 +320,7 @@ impl Core {
     }
 
     /// Whether a datanode that has not registered since the start would be taken as lost by now.
-    fn is_unknown_lost(&self, now: Now) -> bool {
+    pub(super) fn is_unknown_lost(&self, now: Now) -> bool {
         now.mono_ms.saturating_sub(self.started_ms) >= self.config.datanode_dead_ms
     }
 

@@ -327,7 +327,7 @@ fn blocks_go_to_distinct_live_datanodes_with_room() {
     let mut fixture = Fixture::new();
     let client = fixture.client();
     let inode = fixture.create(&client, "/f");
-    assert_eq!(fixture.add_block(&client, inode, None).expect_err("nobody"), Code::NoRoom);
+    assert_eq!(fixture.add_block(&client, inode, None).expect_err("nobody yet"), Code::Busy);
     let nodes: Vec<FakeDatanode> = (1..=3).map(|number| fixture.join(number, 1 << 40)).collect();
     let full = fixture.join(4, BLOCK_BYTES - 1);
     let located = fixture.add_block(&client, inode, None).expect("added");

@@ -71,6 +71,29 @@ fn no_room_names_what_is_wrong() {
 }
 
 #[test]
+fn while_datanodes_are_silent_nobody_is_told_that_there_is_no_room() {
+    let (mut cluster, nodes) = Cluster::with_nodes(config(), 2);
+    let writer = cluster.writer();
+    let inode = cluster.create(&writer, "/a").expect("created");
+    nodes.iter().for_each(|node| cluster.core.disconnected(node.caller.connection));
+    assert_eq!(cluster.add_block(&writer, inode, None), Err(Code::Busy), "they may be back in a moment");
+    // A writer that excludes some itself decides itself what to do next.
+    let request = AddBlockRequestV1 { inode, previous: None, excluded: vec![nodes[0].id] };
+    let error = cluster.ask(&writer, Request::AddBlock(request)).expect_err("nobody");
+    assert_eq!(error.code, Code::NoRoom);
+}
+
+#[test]
+fn a_cluster_without_datanodes_has_no_room_once_all_that_live_would_have_registered() {
+    let (mut cluster, _) = Cluster::with_nodes(config(), 0);
+    let writer = cluster.writer();
+    let inode = cluster.create(&writer, "/a").expect("created");
+    assert_eq!(cluster.add_block(&writer, inode, None), Err(Code::Busy));
+    cluster.pass(config().datanode_dead_ms);
+    assert_eq!(cluster.add_block(&writer, inode, None), Err(Code::NoRoom));
+}
+
+#[test]
 fn a_refused_placement_promises_nothing() {
     let (mut cluster, mut nodes) = Cluster::with_nodes(Config { replication_min: 2, ..config() }, 1);
     nodes[0].volumes[0].remaining_bytes = 3 << 29;
