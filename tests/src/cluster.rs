@@ -43,8 +43,10 @@ pub struct Options {
     pub sandbox: Sandbox,
     /// More lines for the namenode's configuration.
     pub namenode_toml: String,
-    /// More lines for each datanode's configuration.
+    /// More lines for each datanode's configuration; `DATANODE_DIR` in them is its directory.
     pub datanode_toml: String,
+    /// More lines for single datanodes, by their number.
+    pub single_datanode_toml: Vec<String>,
     /// Hosts for the servers: the namenode on the first, the datanodes on those behind it. `None`: all on loopback.
     pub hosts: Option<Arc<Hosts>>,
     /// Gives each datanode a disk of its own of so many bytes.
@@ -62,6 +64,7 @@ impl Default for Options {
             sandbox: Sandbox::None,
             namenode_toml: String::new(),
             datanode_toml,
+            single_datanode_toml: Vec::new(),
             hosts: None,
             disk_bytes: None,
             environment: Vec::new(),
@@ -112,12 +115,7 @@ impl Server {
             None => Command::new(binary()),
         };
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command
-            .arg(self.role)
-            .arg("--config")
-            .arg(self.dir.join("config.toml"))
-            .arg("--ready-file")
-            .arg(&ready_file);
+        command.arg(self.role).arg("--config").arg(self.config_file()).arg("--ready-file").arg(&ready_file);
         command.arg("--with-parent").arg(std::process::id().to_string());
         let mut process = Process::start(self.role, command, &self.dir.join("log"), self.sandbox);
         let ready = wait::until(&format!("{} listens", self.role), || {
@@ -126,6 +124,29 @@ impl Server {
         });
         self.process = Some(process);
         self.ready.insert(ready)
+    }
+
+    /// Its configuration: what is changed there counts from the next start on.
+    pub fn config_file(&self) -> PathBuf {
+        self.dir.join("config.toml")
+    }
+
+    /// Sets a key of its configuration, which counts from the next start on.
+    ///
+    /// # Panics
+    /// If no line begins with the key.
+    pub fn configure(&self, key: &str, value: &str) {
+        let config = fs::read_to_string(self.config_file()).expect("read");
+        let key = format!("{key} = ");
+        let (with, without): (Vec<&str>, Vec<&str>) = config.lines().partition(|line| line.starts_with(&key));
+        assert_eq!(with.len(), 1, "{key}");
+        let config = format!("{key}{value}\n{}\n", without.join("\n"));
+        fs::write(self.config_file(), config).expect("written");
+    }
+
+    /// The port that it was given stays its own over restarts.
+    fn keep_port(&self) {
+        self.configure("port", &self.address().port().to_string());
     }
 
     /// Where it listens.
@@ -141,6 +162,11 @@ impl Server {
     /// Ends it as a power cut would.
     pub fn kill_9(&mut self) {
         drop(self.process.take());
+    }
+
+    /// `namenode`, or `datanode-` and its number.
+    pub fn name(&self) -> &str {
+        self.dir.file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
 
     /// Its directory.
@@ -198,17 +224,15 @@ impl Cluster {
         let more = &options.namenode_toml;
         let wal_dirs =
             if more.contains("wal_dirs =") { String::new() } else { format!("wal_dirs = [{wal:?}]\n") };
-        let config = format!("{wal_dirs}port = 0\nhttp_port = 0\n{}{more}", bind(0))
+        let config = format!("http_port = 0\nport = 0\n{wal_dirs}{}{more}", bind(0))
             .replace("NAMENODE_DIR", &namenode.dir.to_string_lossy());
-        let config_file = namenode.dir.join("config.toml");
+        let config_file = namenode.config_file();
         fs::write(&config_file, &config).expect("written");
         let formatted =
             Command::new(binary()).args(["namenode", "--format", "--config"]).arg(&config_file).output();
         assert!(formatted.expect("run").status.success(), "formatted");
         let address = namenode.start().address;
-        // The port stays over restarts.
-        fs::write(&config_file, config.replace("\nport = 0\n", &format!("\nport = {}\n", address.port())))
-            .expect("written");
+        namenode.keep_port();
         let join_file = dir.path().join("join.toml");
         let text = fs::read_to_string(wal.join("cluster.toml")).expect("read");
         let mut cluster = ClusterFile::parse(&text).expect("a cluster file");
@@ -219,16 +243,19 @@ impl Cluster {
             let mut datanode = server("datanode", &format!("datanode-{index}"), index + 1);
             let volume = datanode.dir.join("data");
             datanode.disk = options.disk_bytes.map(|bytes| Disk::new(&volume, bytes).expect("a disk"));
-            let more = &options.datanode_toml;
-            let volumes =
-                if more.contains("volumes =") { String::new() } else { format!("volumes = [{volume:?}]\n") };
-            let engine = options.engine;
+            let single = options.single_datanode_toml.get(index).map_or("", String::as_str);
+            let more = format!("{}{single}", options.datanode_toml)
+                .replace("DATANODE_DIR", &datanode.dir.to_string_lossy());
+            let unless = |key: &str, line: String| if more.contains(key) { String::new() } else { line };
+            let volumes = unless("volumes =", format!("volumes = [{volume:?}]\n"));
+            let engine = unless("engine =", format!("engine = \"{}\"\n", options.engine));
             let config = format!(
-                "join_file = {join_file:?}\n{volumes}port = 0\nhttp_port = 0\nengine = \"{engine}\"\n{}{more}",
+                "join_file = {join_file:?}\nhttp_port = 0\nport = 0\n{volumes}{engine}{}{more}",
                 bind(index + 1)
             );
-            fs::write(datanode.dir.join("config.toml"), config).expect("written");
+            fs::write(datanode.config_file(), config).expect("written");
             datanode.start();
+            datanode.keep_port();
             datanodes.push(datanode);
         }
         let cluster = Self { namenode, datanodes, dir };
