@@ -95,7 +95,7 @@ impl Process {
 
     /// Resident memory, bytes.
     pub fn resident_bytes(&self) -> u64 {
-        status_kib(self.pid(), "VmRSS:") * 1024
+        resident_bytes_of(self.pid())
     }
 
     /// Highest resident memory so far, bytes.
@@ -110,7 +110,7 @@ impl Process {
 
     /// Open descriptors.
     pub fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
+        descriptors_of(self.pid())
     }
 
     /// CPU time so far, of all its threads.
@@ -123,6 +123,16 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill_9();
     }
+}
+
+/// Resident memory of a process, bytes; 0 when it is gone.
+pub fn resident_bytes_of(pid: i32) -> u64 {
+    status_kib(pid, "VmRSS:") * 1024
+}
+
+/// Open descriptors of a process; 0 when it is gone.
+pub fn descriptors_of(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
 /// CPU time so far of a process, user and system.

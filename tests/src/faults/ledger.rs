@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::random::Random;
+
 /// Whether something holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {
@@ -154,6 +156,15 @@ impl Ledger {
         self.lock().get(path).cloned()
     }
 
+    /// One of the paths that are or may be there.
+    pub fn pick(&self, random: &mut Random) -> Option<(String, Entry)> {
+        let files = self.lock();
+        let from = random.below(files.len() as u64) as usize;
+        let mut from_there_on = files.iter().skip(from).chain(files.iter().take(from));
+        let (path, entry) = from_there_on.find(|(_, entry)| entry.exists != Known::No)?;
+        Some((path.clone(), entry.clone()))
+    }
+
     /// All paths with what is known of them.
     pub fn all(&self) -> BTreeMap<String, Entry> {
         self.lock().clone()
@@ -190,6 +201,20 @@ mod tests {
         assert_eq!(entry.check("/f", &file(20, false)), Ok(()));
         assert!(entry.check("/f", &file(19, false)).is_err());
         assert!(entry.check("/f", &file(20, true)).is_err());
+    }
+
+    #[test]
+    fn only_files_that_may_be_there_are_picked() {
+        let (ledger, mut random) = (Ledger::default(), Random::new(1));
+        assert_eq!(ledger.pick(&mut random), None);
+        for (path, exists) in [("/a", Known::No), ("/b", Known::Maybe), ("/c", Known::No), ("/d", Known::Yes)]
+        {
+            ledger.set(path, Entry { exists, ..Entry::created(1) });
+        }
+        let picked: Vec<String> = (0..50).filter_map(|_| Some(ledger.pick(&mut random)?.0)).collect();
+        assert_eq!(picked.len(), 50);
+        assert!(picked.iter().any(|path| path == "/b") && picked.iter().any(|path| path == "/d"));
+        assert!(picked.iter().all(|path| path == "/b" || path == "/d"));
     }
 
     #[test]

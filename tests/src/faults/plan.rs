@@ -23,20 +23,40 @@ pub enum Fault {
     CutDatanode(usize),
     /// A datanode's disk has no room for the hold.
     FillDatanode(usize),
-    /// Reads or writes of a datanode's files fail for the hold.
+    /// Reads, writes or syncs of a volume's files, or all of them, fail for the hold; then the datanode is started again.
     FailDatanodeIo(usize),
     /// Writes to one of the two directories of the log fail until the namenode is started again.
     FailLogIo,
-    /// A byte of a block file is flipped while its datanode runs.
+    /// A bit of a finalized replica is flipped while its datanode runs.
     CorruptBlock(usize),
-    /// A byte of the journal is flipped while its datanode is down.
+    /// A bit of the journal is flipped while its datanode is down.
     CorruptJournal(usize),
-    /// A byte of one of the two copies of the log is flipped while the namenode is down.
+    /// A bit of one of the two copies of the log is flipped while the namenode is down.
     CorruptLog,
-    /// A byte of one of the two copies of the newest checkpoint is flipped while the namenode is down.
+    /// A bit of one of the two copies of the newest checkpoint is flipped while the namenode is down.
     CorruptCheckpoint,
     /// A writing client is killed with its file open.
     KillWriter,
+}
+
+/// What a fault is done to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The namenode.
+    Namenode,
+    /// A datanode.
+    Datanode(usize),
+    /// Every server.
+    Everything,
+    /// A client that is there for nothing else.
+    Client,
+}
+
+impl Target {
+    /// Whether both can be broken at once.
+    pub fn is_apart_from(self, other: Self) -> bool {
+        self != other && self != Self::Everything && other != Self::Everything
+    }
 }
 
 /// Names of the kinds, as they are counted.
@@ -80,10 +100,31 @@ impl Fault {
         }
     }
 
-    /// Whether it takes a good replica, or a good copy of the log, away for good: only one at a time, and only when
-    /// what the one before took is made up for.
-    pub fn destroys(self) -> bool {
-        (7..=13).contains(&self.kind())
+    /// Whether it takes a good replica away for good: only when every block has all of its replicas, and nothing else is
+    /// broken; the next fault waits until what it took is made up for.
+    pub fn takes_replicas(self) -> bool {
+        matches!(self, Self::FailDatanodeIo(_) | Self::CorruptBlock(_) | Self::CorruptJournal(_))
+    }
+
+    /// What it is done to.
+    pub fn target(self) -> Target {
+        match self {
+            Self::KillNamenode
+            | Self::PauseNamenode
+            | Self::CutNamenode
+            | Self::FailLogIo
+            | Self::CorruptLog
+            | Self::CorruptCheckpoint => Target::Namenode,
+            Self::KillDatanode(number)
+            | Self::PauseDatanode(number)
+            | Self::CutDatanode(number)
+            | Self::FillDatanode(number)
+            | Self::FailDatanodeIo(number)
+            | Self::CorruptBlock(number)
+            | Self::CorruptJournal(number) => Target::Datanode(number),
+            Self::KillAll => Target::Everything,
+            Self::KillWriter => Target::Client,
+        }
     }
 
     fn of(kind: usize, datanode: usize) -> Self {
@@ -110,16 +151,7 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(KINDS[self.kind()])?;
-        match self {
-            Self::KillDatanode(node)
-            | Self::PauseDatanode(node)
-            | Self::CutDatanode(node)
-            | Self::FillDatanode(node)
-            | Self::FailDatanodeIo(node)
-            | Self::CorruptBlock(node)
-            | Self::CorruptJournal(node) => write!(f, " {node}"),
-            _ => Ok(()),
-        }
+        if let Target::Datanode(number) = self.target() { write!(f, " {number}") } else { Ok(()) }
     }
 }
 
@@ -130,6 +162,8 @@ pub struct Step {
     pub fault: Fault,
     /// How long until it is mended, ms.
     pub hold_ms: u64,
+    /// How long after its begin the next one may begin, ms: many overlap.
+    pub pause_ms: u64,
 }
 
 /// The faults of a run, without end. Kinds come in shuffled rounds, so that every kind is met as often as every other.
@@ -137,13 +171,14 @@ pub struct Step {
 pub struct Plan {
     random: Random,
     datanodes: usize,
+    kinds: Vec<usize>,
     round: Vec<usize>,
 }
 
 impl Plan {
-    /// The plan of a seed for a cluster of so many datanodes.
-    pub fn new(seed: u64, datanodes: usize) -> Self {
-        Self { random: Random::new(seed), datanodes, round: Vec::new() }
+    /// The plan of a seed for a cluster of so many datanodes, of these kinds (indices in [`KINDS`]).
+    pub fn new(seed: u64, datanodes: usize, kinds: &[usize]) -> Self {
+        Self { random: Random::new(seed), datanodes, kinds: kinds.to_vec(), round: Vec::new() }
     }
 }
 
@@ -152,7 +187,7 @@ impl Iterator for Plan {
 
     fn next(&mut self) -> Option<Step> {
         if self.round.is_empty() {
-            self.round = (0..KINDS.len()).collect();
+            self.round.clone_from(&self.kinds);
             for at in (1..self.round.len()).rev() {
                 self.round.swap(at, self.random.below(at as u64 + 1) as usize);
             }
@@ -162,7 +197,8 @@ impl Iterator for Plan {
         // Short ones are over before anyone notices; long ones outlast the limit after which a datanode is lost.
         let hold_ms =
             if self.random.chance(300) { self.random.range(2500..4000) } else { self.random.range(50..1500) };
-        Some(Step { fault: Fault::of(kind, datanode), hold_ms })
+        let pause_ms = self.random.range(50..800);
+        Some(Step { fault: Fault::of(kind, datanode), hold_ms, pause_ms })
     }
 }
 
@@ -172,14 +208,15 @@ mod tests {
 
     #[test]
     fn every_kind_comes_once_a_round_and_the_seed_decides() {
-        let steps: Vec<Step> = Plan::new(7, 4).take(KINDS.len() * 3).collect();
+        let all: Vec<usize> = (0..KINDS.len()).collect();
+        let steps: Vec<Step> = Plan::new(7, 4, &all).take(KINDS.len() * 3).collect();
         for round in steps.chunks(KINDS.len()) {
             let mut kinds: Vec<usize> = round.iter().map(|step| step.fault.kind()).collect();
             kinds.sort_unstable();
-            assert_eq!(kinds, (0..KINDS.len()).collect::<Vec<_>>());
+            assert_eq!(kinds, all);
         }
-        assert_eq!(steps, Plan::new(7, 4).take(steps.len()).collect::<Vec<_>>());
-        assert_ne!(steps, Plan::new(8, 4).take(steps.len()).collect::<Vec<_>>());
+        assert_eq!(steps, Plan::new(7, 4, &all).take(steps.len()).collect::<Vec<_>>());
+        assert_ne!(steps, Plan::new(8, 4, &all).take(steps.len()).collect::<Vec<_>>());
     }
 
     #[test]
@@ -188,5 +225,13 @@ mod tests {
             assert_eq!(Fault::of(kind, 3).kind(), kind);
             assert!(Fault::of(kind, 3).to_string().starts_with(name));
         }
+    }
+
+    #[test]
+    fn what_hits_the_same_server_does_not_overlap() {
+        let (namenode, datanode) = (Target::Namenode, Target::Datanode(1));
+        assert!(namenode.is_apart_from(datanode) && datanode.is_apart_from(Target::Datanode(2)));
+        assert!(!datanode.is_apart_from(datanode) && !Target::Client.is_apart_from(Target::Client));
+        assert!(!Target::Everything.is_apart_from(namenode) && !namenode.is_apart_from(Target::Everything));
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use ringfs_sdk::{Client, CreateOptions, Error, Kind, Writer};
 
-use super::ledger::{Contradiction, Entry, Known, Ledger, Seen};
+use super::ledger::{Entry, Known, Seen};
+use super::shared::{Operation, Shared};
 use crate::data::Pattern;
 use crate::random::Random;
 
@@ -19,57 +20,21 @@ pub const REPLICATION: u16 = 3;
 const FILES_MAX: usize = 24;
 /// Files that one client has open at once.
 const OPEN_MAX: usize = 3;
-/// Errors that are kept with their texts; all are counted.
-const ERRORS_KEPT: usize = 50;
+/// How long a call is tried again: longer than any fault of a run lasts, on a machine that has more to do.
+const DEADLINE: Duration = Duration::from_secs(120);
+/// As [`super::site`] scales the servers' times down.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const IO_TIMEOUT: Duration = Duration::from_secs(5);
+const PIPELINE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What all clients share.
-#[derive(Debug, Default)]
-pub struct Shared {
-    /// What was acknowledged.
-    pub ledger: Ledger,
-    /// Set when they shall end.
-    pub stop: AtomicBool,
-    /// Calls that were acknowledged.
-    pub acknowledged: AtomicU64,
-    /// Bytes that were read and compared.
-    pub compared_bytes: AtomicU64,
-    /// Calls that failed.
-    pub errors: AtomicU64,
-    texts: Mutex<Vec<String>>,
-    contradictions: Mutex<Vec<Contradiction>>,
-}
-
-impl Shared {
-    /// What failed, with its texts.
-    pub fn error_texts(&self) -> Vec<String> {
-        self.texts.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// What readers found that must not be.
-    pub fn contradictions(&self) -> Vec<Contradiction> {
-        self.contradictions.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Notes what must not be.
-    pub fn contradict(&self, contradiction: Contradiction) {
-        self.contradictions.lock().unwrap_or_else(PoisonError::into_inner).push(contradiction);
-    }
-
-    fn acknowledge(&self) {
-        self.acknowledged.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn fail(&self, error: &dyn std::fmt::Display) {
-        self.errors.fetch_add(1, Ordering::Relaxed);
-        let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
-        if texts.len() < ERRORS_KEPT {
-            texts.push(error.to_string());
-        }
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
+/// A client that rides out whatever ends.
+///
+/// # Panics
+/// If the address is none.
+pub fn client(uri: &str) -> Client {
+    let builder = Client::builder().deadline(DEADLINE).connect_timeout(CONNECT_TIMEOUT);
+    let builder = builder.io_timeout(IO_TIMEOUT).pipeline_timeout(PIPELINE_TIMEOUT);
+    builder.connect(uri).expect("the address of the namenode")
 }
 
 /// A client with a directory of its own.
@@ -94,6 +59,10 @@ impl<'a> Worker<'a> {
     /// Works until it is told to stop, then closes what it has open.
     pub fn run(mut self) {
         while !self.shared.is_stopping() {
+            if self.shared.is_rest_wanted() {
+                self.close_all();
+                self.shared.rest();
+            }
             match self.random.below(100) {
                 0..50 if self.open.len() < OPEN_MAX => self.create(),
                 0..80 => self.write_on(),
@@ -105,6 +74,10 @@ impl<'a> Worker<'a> {
                 self.delete();
             }
         }
+        self.close_all();
+    }
+
+    fn close_all(&mut self) {
         while !self.open.is_empty() {
             self.close_one();
         }
@@ -118,13 +91,14 @@ impl<'a> Worker<'a> {
         self.shared.ledger.set(&path, Entry { exists: Known::Maybe, ..entry.clone() });
         let options =
             CreateOptions { replication: REPLICATION, block_size: BLOCK_BYTES, ..CreateOptions::default() };
+        let began = Instant::now();
         match self.client.create_with(&path, &options) {
             Ok(writer) => {
                 self.shared.ledger.set(&path, entry);
-                self.shared.acknowledge();
+                self.shared.acknowledge(Operation::Create, began);
                 self.open.push((path, pattern, writer));
             }
-            Err(error) => self.shared.fail(&error),
+            Err(error) => self.shared.fail("create", &error),
         }
     }
 
@@ -148,13 +122,14 @@ impl<'a> Worker<'a> {
         let position = writer.position();
         self.shared.ledger.change(path, |entry| entry.written = position + len);
         writer.write_all(&pattern.bytes(position, len as usize))?;
-        match self.random.below(10) {
-            0..3 => writer.hflush()?,
-            3 => writer.hsync()?,
+        let began = Instant::now();
+        let operation = match self.random.below(10) {
+            0..3 => writer.hflush().map(|()| Operation::Flush)?,
+            3 => writer.hsync().map(|()| Operation::Sync)?,
             _ => return Ok(()),
-        }
+        };
         self.shared.ledger.change(path, |entry| entry.flushed = position + len);
-        self.shared.acknowledge();
+        self.shared.acknowledge(operation, began);
         Ok(())
     }
 
@@ -167,12 +142,13 @@ impl<'a> Worker<'a> {
     }
 
     fn close(&mut self, path: String, mut writer: Writer) {
+        let began = Instant::now();
         match writer.close() {
             Ok(_status) => {
                 self.shared.ledger.change(&path, |entry| {
                     (entry.is_closed, entry.flushed) = (Known::Yes, entry.written);
                 });
-                self.shared.acknowledge();
+                self.shared.acknowledge(Operation::Close, began);
                 self.closed.push_back(path);
             }
             Err(error) => self.lose(&path, &error),
@@ -182,22 +158,23 @@ impl<'a> Worker<'a> {
     /// A writer has failed: the namenode will close its file, with what was flushed or more.
     fn lose(&mut self, path: &str, error: &dyn std::fmt::Display) {
         self.shared.ledger.change(path, |entry| entry.is_closed = Known::Maybe);
-        self.shared.fail(error);
+        self.shared.fail("write", error);
     }
 
     fn rename(&mut self) {
         let Some(source) = self.closed.pop_front() else { return };
         let target = format!("{source}-renamed");
         self.shared.ledger.rename_begun(&source, &target);
+        let began = Instant::now();
         match self.client.rename(&source, &target, false) {
             Ok(()) => {
                 self.shared.ledger.rename_done(&source, &target);
-                self.shared.acknowledge();
+                self.shared.acknowledge(Operation::Rename, began);
                 self.closed.push_back(target);
             }
             Err(error) => {
                 self.shared.ledger.rename_undecided(&source, &target);
-                self.shared.fail(&error);
+                self.shared.fail("rename", &error);
             }
         }
     }
@@ -205,44 +182,42 @@ impl<'a> Worker<'a> {
     fn delete(&mut self) {
         let Some(path) = self.closed.pop_front() else { return };
         self.shared.ledger.change(&path, |entry| entry.exists = Known::Maybe);
+        let began = Instant::now();
         match self.client.delete(&path, false) {
             Ok(_existed) => {
                 self.shared.ledger.change(&path, |entry| entry.exists = Known::No);
-                self.shared.acknowledge();
+                self.shared.acknowledge(Operation::Delete, began);
             }
-            Err(error) => self.shared.fail(&error),
+            Err(error) => self.shared.fail("delete", &error),
         }
     }
 }
 
-/// Reads closed files of all clients and compares them, until it is told to stop.
+/// Reads files of all clients and compares them, until it is told to stop.
 pub fn read_always(client: &Client, shared: &Shared, seed: u64) {
     let mut random = Random::new(seed ^ 0xbead);
     while !shared.is_stopping() {
-        let files: Vec<(String, Entry)> = shared.ledger.all().into_iter().collect();
-        if files.is_empty() {
+        let Some((path, entry)) = shared.ledger.pick(&mut random) else {
             std::thread::yield_now();
             continue;
-        }
-        let (path, entry) = random.pick(&files);
-        let seen = look(client, path, entry.seed);
+        };
+        let began = Instant::now();
+        let seen = look(client, &path, entry.seed);
         // What changed meanwhile cannot be held against what was known before.
-        if shared.ledger.get(path).as_ref() != Some(entry) {
+        if shared.ledger.get(&path).as_ref() != Some(&entry) {
             continue;
         }
         match seen {
             Ok(seen) => {
                 if let Seen::File { length, .. } = seen {
                     shared.compared_bytes.fetch_add(length, Ordering::Relaxed);
-                    shared.acknowledge();
+                    shared.acknowledge(Operation::Read, began);
                 }
-                if let Err(contradiction) = entry.check(path, &seen)
-                    && shared.ledger.get(path).as_ref() == Some(entry)
-                {
+                if let Err(contradiction) = entry.check(&path, &seen) {
                     shared.contradict(contradiction);
                 }
             }
-            Err(error) => shared.fail(&error),
+            Err(error) => shared.fail("read", &error),
         }
     }
 }

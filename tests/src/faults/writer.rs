@@ -3,17 +3,17 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 
-use ringfs_sdk::{Client, CreateOptions};
+use ringfs_sdk::CreateOptions;
 
 use super::ledger::{Entry, Known, Ledger};
-use super::workload::{BLOCK_BYTES, REPLICATION};
+use super::workload::{self, BLOCK_BYTES, REPLICATION};
 use crate::cluster::binary;
 use crate::data::Pattern;
 
 /// First word of the command line of such a process: then come URI, path and seed.
 pub const COMMAND: &str = "doomed-writer";
-/// Flushes before it is killed.
-const FLUSHES: usize = 20;
+/// Where the files of such processes are.
+pub const DIRECTORY: &str = "/doomed/";
 const PIECE_BYTES: u64 = 7000;
 
 /// The process.
@@ -29,31 +29,38 @@ impl DoomedWriter {
     /// # Panics
     /// If the `faults` binary is not built, or does not start.
     pub fn start(uri: &str, path: &str, seed: u64, ledger: &Ledger) -> Self {
-        ledger.set(path, Entry { exists: Known::Maybe, is_closed: Known::Maybe, ..Entry::created(seed) });
+        // How much it writes is known when it is dead.
+        let unknown = Entry { written: u64::MAX, is_closed: Known::Maybe, ..Entry::created(seed) };
+        ledger.set(path, Entry { exists: Known::Maybe, ..unknown });
         let mut command = Command::new(binary().with_file_name("faults"));
         command.args([COMMAND, uri, path, &seed.to_string()]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the writer starts");
         Self { child, path: path.to_owned() }
     }
 
-    /// Kills it after some flushes; what it had said by then is what was acknowledged.
-    pub fn kill(mut self, ledger: &Ledger) {
+    /// Kills it; what it has said by then is what was acknowledged. Returns how often it had flushed.
+    ///
+    /// # Errors
+    /// That it had ended by itself: nothing but a failed call makes it.
+    pub fn kill(mut self, ledger: &Ledger) -> Result<usize, String> {
+        let ended = self.child.try_wait().expect("a child");
+        // It may end in between; what it said is read to the end either way.
+        let _already_gone = self.child.kill();
         let output = BufReader::new(self.child.stdout.take().expect("piped"));
-        let mut flushes = 0;
+        let (mut written, mut flushed, mut flushes) = (0, 0, 0);
         for line in output.lines().map_while(Result::ok) {
-            let Some((word, bytes)) = line.split_once(' ') else { continue };
-            let Ok(bytes) = bytes.parse() else { continue };
-            ledger.change(&self.path, |entry| match word {
-                "writing" => entry.written = bytes,
-                _ => (entry.flushed, entry.exists) = (bytes, Known::Yes),
-            });
-            flushes += usize::from(word == "flushed");
-            if flushes == FLUSHES {
-                // It may have ended by itself; what it said is read to the end either way.
-                let _already_gone = self.child.kill();
+            match line.split_once(' ').and_then(|(word, bytes)| Some((word, bytes.parse().ok()?))) {
+                Some(("writing", bytes)) => written = bytes,
+                Some(("flushed", bytes)) => (flushed, flushes) = (bytes, flushes + 1),
+                _ => {}
             }
         }
-        let _status = self.child.wait();
+        let exists = if flushes > 0 { Known::Yes } else { Known::Maybe };
+        ledger.change(&self.path, |entry| {
+            (entry.written, entry.flushed, entry.exists) = (written, flushed, exists);
+        });
+        self.child.wait().expect("a child");
+        ended.map_or(Ok(flushes), |status| Err(format!("the writer of {} ended: {status}", self.path)))
     }
 }
 
@@ -62,7 +69,7 @@ impl DoomedWriter {
 /// # Errors
 /// What the file system says.
 pub fn run(uri: &str, path: &str, seed: u64) -> Result<(), Box<dyn std::error::Error>> {
-    let client = Client::connect(uri)?;
+    let client = workload::client(uri);
     let options =
         CreateOptions { replication: REPLICATION, block_size: BLOCK_BYTES, ..CreateOptions::default() };
     let mut writer = client.create_with(path, &options)?;
