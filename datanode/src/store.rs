@@ -17,6 +17,7 @@ pub mod journal;
 pub mod recovery;
 pub mod reopen;
 pub mod replica;
+pub mod room;
 pub mod seat;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ use crate::format::journal::{Event, Record};
 use crate::machine::Machine;
 use journal::Journal;
 use replica::Replica;
+use room::Promise;
 use seat::Seat;
 use volume::Volume;
 pub use volume::VolumeSettings;
@@ -79,8 +81,8 @@ pub struct Created {
     pub allocated: u64,
     /// Number of its journal record.
     pub journaled: u64,
-    /// Bytes that were promised to it.
-    pub promised: u64,
+    /// Room that it may still take, until its writer is gone.
+    pub promise: Option<Arc<Promise>>,
     /// Sequence of its newest slot.
     pub slot_sequence: u64,
     /// What its last packet makes of it.
@@ -91,6 +93,24 @@ impl Created {
     /// Whether it is temporary until its last packet.
     pub fn is_copy(&self) -> bool {
         self.purpose != Purpose::Write
+    }
+
+    /// Bytes of data for which its file has room by now, whatever is written: none through the page cache.
+    fn allocated_bytes(&self) -> u64 {
+        if self.is_direct { self.allocated } else { 0 }
+    }
+
+    /// Bytes of data for which there is room, as far as that is promised.
+    pub fn room_bytes(&self) -> u64 {
+        let until = self.promise.as_ref().map_or(0, |promise| promise.until());
+        until.saturating_sub(self.layout.data_offset())
+    }
+
+    /// Its file grows no more: nothing is promised to it any longer.
+    fn has_all(&self) {
+        if let Some(promise) = &self.promise {
+            promise.taken(u64::MAX);
+        }
     }
 
     /// Whether its last packet finalizes it.
@@ -191,7 +211,8 @@ impl Store {
         let VolumeSettings { path, reserved_bytes, journal_compact_records } = settings;
         let volume = Volume::open(&self.machine, path, self.cluster, *reserved_bytes)?;
         copies::clear(&volume).map_err(io_error("remove unfinished copies in", path))?;
-        let found = recovery::load(&volume).map_err(io_error("read the replicas of", path))?;
+        let loading = recovery::load(&volume).map_err(io_error("read the replicas of", path))?;
+        let found = loading.found;
         let index = self.disks.len() as u16;
         for found in &found {
             let replica = Replica::new(found.block, index, found.state, found.tail_crc);
@@ -202,7 +223,14 @@ impl Store {
             self.stripe(found.block.block).lock().insert(found.block.block, Arc::new(replica));
         }
         let (files, records) = (self.machine.files(), recovery::records_of(&found));
-        let journal = Journal::rewrite(files, path, volume.id, &records, *journal_compact_records);
+        let journal = match Journal::rewrite(files, path, volume.id, &records, *journal_compact_records) {
+            Err(error) if is_full(&error) && loading.journaled.is_some() => {
+                tracing::warn!(path = %path.display(), %error, "no room to write the journal anew: going on with the old one");
+                let records = loading.journaled.unwrap_or_default();
+                Journal::resume(files, path, volume.id, records, *journal_compact_records)
+            }
+            journal => journal,
+        };
         let journal = journal.map_err(io_error("write the journal of", path))?;
         tracing::info!(path = %path.display(), storage = %volume.id, replicas = found.len(), "volume opened");
         self.disks.push(Mounted { volume, journal });
@@ -229,7 +257,7 @@ impl Store {
     /// # Errors
     /// `ReplicaExists`, `NoRoom`, `VolumeFailed`, `InvalidArgument` for a volume of another, `Io`.
     pub fn create(&self, new: &NewReplica) -> Result<(Created, Seat), WireError> {
-        let index = self.promise(new)?;
+        let (index, promise) = self.promise_new(new)?;
         let disk = &self.disks[index];
         let failed = |error: io::Error| self.io_failed(index, "create replica of", new.block, &error);
         let make = |replica: Arc<Replica>| -> io::Result<Created> {
@@ -238,42 +266,29 @@ impl Store {
             let journaled = disk.journal.append(&record)?;
             let path = disk.volume.block_path(block);
             let allocated = self.make_file(disk, &path, new)?;
-            Ok(created(replica, path, new, allocated, Purpose::Write, journaled))
+            Ok(Created { journaled, ..created(replica, path, new, allocated, promise) })
         };
         let created = self.insert(index, new).and_then(|(replica, seat)| {
             let made = make(replica).map(|created| (created, seat)).map_err(failed);
             made.inspect_err(|_| self.forget(new.block))
         });
-        match &created {
-            Ok((created, _)) => {
-                disk.volume.count_stored(0);
-                self.report(disk.volume.id, ReplicaChangeV1::Stored(created.replica.report()));
-            }
-            Err(_) => disk.volume.release(new.expected),
+        if let Ok((created, _)) = &created {
+            disk.volume.count_stored(0);
+            self.has_taken(created, created.allocated_bytes());
+            self.report(disk.volume.id, ReplicaChangeV1::Stored(created.replica.report()));
         }
         created
     }
 
     /// Promises room to a new replica. Returns the index of its volume.
-    fn promise(&self, new: &NewReplica) -> Result<usize, WireError> {
+    fn promise_new(&self, new: &NewReplica) -> Result<(usize, Arc<Promise>), WireError> {
         let index = self.disks.iter().position(|disk| disk.volume.id == new.storage);
         let unknown = || {
             WireError::new(Code::InvalidArgument, format!("storage {} is not of this datanode", new.storage))
         };
         let index = index.ok_or_else(unknown)?;
-        self.promise_on(index, new.block, new.expected)?;
-        Ok(index)
-    }
-
-    fn promise_on(&self, index: usize, block: BlockId, bytes: u64) -> Result<(), WireError> {
-        self.check_in_use(index)?;
-        let volume = &self.disks[index].volume;
-        let promised = volume.promise(bytes);
-        if promised.map_err(|error| self.io_failed(index, "find room for", block, &error))? {
-            return Ok(());
-        }
-        let message = format!("no room for block {block} ({bytes} bytes) on volume {}", volume.id);
-        Err(WireError::new(Code::NoRoom, message))
+        let promise = self.promise(index, new.block, 0, new.layout.data_offset() + new.expected)?;
+        Ok((index, promise))
     }
 
     /// What is on a failed volume is acknowledged no more, whatever its file system says.
@@ -357,6 +372,7 @@ impl Store {
         finalize().map_err(|error| self.io_failed(index, "finalize replica of", replica.block, &error))?;
         let before = replica.raise_tail(replica::Tail { length: slot.length, crc: slot.tail_crc });
         disk.volume.count_resized(before, slot.length);
+        created.has_all();
         replica.set_state(ReplicaState::Finalized);
         self.report(disk.volume.id, ReplicaChangeV1::Stored(replica.report()));
         Ok(())
@@ -387,11 +403,6 @@ impl Store {
         if tail.length > before && !replica.is_gone() {
             self.disks[usize::from(replica.volume)].volume.count_resized(before, tail.length);
         }
-    }
-
-    /// A replica's writer is gone: what was promised to it is free again, what it wrote stays.
-    pub fn leave(&self, created: &Created) {
-        self.disks[usize::from(created.replica.volume)].volume.release(created.promised);
     }
 
     /// A reader found bytes that do not match: the replica is served no more, and the namenode is told.
@@ -561,8 +572,7 @@ fn created(
     path: PathBuf,
     new: &NewReplica,
     allocated: u64,
-    purpose: Purpose,
-    journaled: u64,
+    promise: Arc<Promise>,
 ) -> Created {
     Created {
         replica,
@@ -570,9 +580,9 @@ fn created(
         layout: new.layout,
         is_direct: new.is_direct,
         allocated,
-        journaled,
-        promised: new.expected,
+        journaled: 0,
+        promise: Some(promise),
         slot_sequence: 0,
-        purpose,
+        purpose: Purpose::Write,
     }
 }

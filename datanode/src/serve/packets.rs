@@ -219,12 +219,13 @@ impl<E: Engine> Shard<E> {
             let padded = len.next_multiple_of(DIRECT_ALIGN);
             buffer.as_mut()[len..padded].fill(0);
             len = padded;
-            self.allocate_ahead(writing, base + len as u64).await.map_err(failed)?;
         }
+        self.make_room(writing, base + len as u64).await?;
         if len > 0 {
             let (result, returned) = data.write_at(buffer, len, created.layout.data_offset() + base).await;
             buffer = returned;
             result.map_err(failed)?;
+            self.node.store.has_taken(created, writing.allocated.get());
         }
         if !checksums.is_empty() {
             head.write_small_at(checksums, created.layout.checksum_offset(first_chunk))
@@ -275,6 +276,21 @@ impl<E: Engine> Shard<E> {
         self.engine.blocking(move || node.store.finish_copy(&created, &slot, older.as_ref())).await
     }
 
+    /// Sees to it that there is room for so many bytes of data.
+    async fn make_room(&self, writing: &Writing<E>, needed: u64) -> Result<(), WireError> {
+        let created = &writing.created;
+        if self.node.store.needs_room(created, needed) {
+            let (node, created) = (self.node.clone(), created.clone());
+            self.engine.blocking(move || node.store.promise_more(&created, needed)).await?;
+        }
+        if created.is_direct {
+            let failed = |error| self.node.store.write_failed(&created.replica, &error);
+            return self.allocate_ahead(writing, needed).await.map_err(failed);
+        }
+        writing.allocated.set(writing.allocated.get().max(needed));
+        Ok(())
+    }
+
     /// Allocates the file ahead of its data, in growing steps: an extending direct write would wait.
     async fn allocate_ahead(&self, writing: &Writing<E>, needed: u64) -> io::Result<()> {
         let allocated = writing.allocated.get();
@@ -282,8 +298,7 @@ impl<E: Engine> Shard<E> {
             return Ok(());
         }
         let step = allocated.clamp(DIRECT_ALIGN as u64, ALLOCATION_BYTES_MAX);
-        let limit = writing.created.layout.limit.next_multiple_of(DIRECT_ALIGN as u64);
-        let target = (allocated + step).min(limit).max(needed);
+        let target = (allocated + step).min(writing.created.room_bytes()).max(needed);
         writing.data.allocate(writing.created.layout.data_offset() + target, false).await?;
         writing.allocated.set(target);
         Ok(())

@@ -232,7 +232,7 @@ impl<E: Engine> Shard<E> {
         if created.is_copy() && !is_finished {
             self.engine.blocking(move || node.store.discard_copy(&created)).await;
         } else {
-            node.store.leave(&created);
+            drop(created);
         }
     }
 }

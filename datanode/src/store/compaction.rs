@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use ringfs_disk::{Create, Disk, DiskFile, OpenOptions};
 use ringfs_proto::ids::BlockId;
 
-use super::journal::{Inner, Journal, long_at, new_path_in, path_in};
+use super::journal::{Inner, Journal, allocate, long_at, new_path_in, path_in};
 use super::recovery::DELETED_LOOKED_AT_MAX;
 use super::{Store, is_full};
 use crate::format::journal::{Event, RECORD_BYTES, Record, encode_header};
@@ -226,9 +226,11 @@ impl Journal {
             Phase::CatchUp { next, turns } => {
                 let appended = self.lock().records;
                 if appended - *next <= LAST_RECORDS_MAX || *turns == CATCH_UP_TURNS_MAX {
+                    let end = (*written + appended - *next + 1) * RECORD_BYTES as u64;
+                    let allocated = allocate(&**new, end)?;
                     // What is durable now need not be made so while appends wait.
                     new.sync_data()?;
-                    return self.replace(files, compaction);
+                    return self.replace(files, compaction, allocated);
                 }
                 let until = appended.min(*next + TURN_RECORDS_MAX);
                 let records = self.read_records(&**old, *next, until)?;
@@ -240,7 +242,12 @@ impl Journal {
     }
 
     /// Copies the last records and puts the new journal in place, while nobody appends.
-    fn replace(&self, files: &dyn Disk, compaction: &mut Compaction) -> Result<Turn, CompactionError> {
+    fn replace(
+        &self,
+        files: &dyn Disk,
+        compaction: &mut Compaction,
+        allocated: u64,
+    ) -> Result<Turn, CompactionError> {
         let Compaction { old, new, written, phase } = compaction;
         let Phase::CatchUp { mut next, .. } = *phase else { return Ok(Turn::More) };
         let mut inner = self.lock();
@@ -260,8 +267,9 @@ impl Journal {
             self.synced.notify_all();
             return Err(CompactionError::Names(error));
         }
-        let Inner { file, records, appended, synced, long_at: at, .. } = &mut *inner;
+        let Inner { file, records, allocated: room, appended, synced, long_at: at, .. } = &mut *inner;
         (*file, *records, *synced) = (new.clone(), *written, *appended);
+        *room = allocated;
         *at = long_at(*written, self.compact_records);
         self.synced.notify_all();
         Ok(Turn::Done { before, after: *written })

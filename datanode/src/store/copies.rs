@@ -53,19 +53,22 @@ impl Store {
     /// # Errors
     /// `ReplicaExists`: another copy is under way; `NoRoom`, `VolumeFailed`, `InvalidArgument`, `Io`.
     pub fn begin_copy(&self, new: &NewReplica, purpose: Purpose) -> Result<(Created, Seat), WireError> {
-        let index = self.promise(new)?;
+        let (index, promise) = self.promise_new(new)?;
         let disk = &self.disks[index];
-        let begun = self.insert_copy(index, new).and_then(|(replica, seat)| {
+        self.insert_copy(index, new).and_then(|(replica, seat)| {
             let path = disk.volume.copy_path(new.block);
             match self.make_file(disk, &path, new) {
-                Ok(allocated) => Ok((created(replica, path, new, allocated, purpose, 0), seat)),
+                Ok(allocated) => {
+                    let created = Created { purpose, ..created(replica, path, new, allocated, promise) };
+                    self.has_taken(&created, created.allocated_bytes());
+                    Ok((created, seat))
+                }
                 Err(error) => {
                     self.forget_copy(&replica);
                     Err(self.io_failed(index, "create a copy of", new.block, &error))
                 }
             }
-        });
-        begun.inspect_err(|_| disk.volume.release(new.expected))
+        })
     }
 
     fn insert_copy(&self, index: usize, new: &NewReplica) -> Result<(Arc<Replica>, Seat), WireError> {
@@ -129,6 +132,7 @@ impl Store {
             }
         }
         self.place_copy(created, slot).map_err(failed)?;
+        created.has_all();
         replica.set_tail(Tail { length: slot.length, crc: slot.tail_crc });
         replica.set_state(match slot.is_finalized {
             true => ReplicaState::Finalized,
@@ -180,7 +184,6 @@ impl Store {
             tracing::warn!(%error, path = %created.path.display(), "could not remove an unfinished copy: the next start does");
         }
         self.forget_copy(&created.replica);
-        self.leave(created);
     }
 }
 

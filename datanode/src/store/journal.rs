@@ -8,9 +8,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use ringfs_disk::{Create, Disk, DiskFile, OpenOptions};
 use ringfs_proto::ids::StorageId;
 
-use crate::format::journal::{RECORD_BYTES, Record, Scan, encode_header, scan};
+use super::is_full;
+use crate::format::journal::{Event, RECORD_BYTES, Record, Scan, encode_header, scan};
 
 const NAME: &str = "journal";
+
+/// Room that a journal takes before it needs it: on a full disk, replicas can still be deleted.
+const AHEAD_BYTES: u64 = 256 << 10;
 
 /// What a journal says at a start.
 #[derive(Debug)]
@@ -26,6 +30,8 @@ pub(super) struct Inner {
     pub file: Arc<dyn DiskFile>,
     /// Records in the file.
     pub records: u64,
+    /// Bytes for which the file has room; all of them where room cannot be taken ahead.
+    pub allocated: u64,
     /// Records of this process, in whatever file: the numbers that callers know.
     pub appended: u64,
     /// How many of them are on stable storage.
@@ -98,24 +104,54 @@ impl Journal {
         file.sync_all()?;
         files.rename(&new, &path)?;
         files.sync_directory(directory)?;
-        let records = live.len() as u64;
+        Ok(Self::new(file, directory, storage, live.len() as u64, compact_records))
+    }
+
+    /// Goes on with the journal that is there, of which so many records are good: there is no room for a new one.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn resume(
+        files: &dyn Disk,
+        directory: &Path,
+        storage: StorageId,
+        records: u64,
+        compact_records: u64,
+    ) -> io::Result<Self> {
+        // What there was of a new one only takes room.
+        let _removed = files.remove(&new_path_in(directory));
+        let file = files.open(&path_in(directory), OpenOptions::WRITE)?;
+        // A torn end stays until it is written over: cutting it off would give back the room that was taken ahead. What was
+        // read is relied on from now on.
+        file.sync_all()?;
+        Ok(Self::new(file, directory, storage, records, compact_records))
+    }
+
+    fn new(
+        file: Arc<dyn DiskFile>,
+        directory: &Path,
+        storage: StorageId,
+        records: u64,
+        compact_records: u64,
+    ) -> Self {
         let inner = Inner {
             file,
             records,
+            allocated: 0,
             appended: records,
             synced: records,
             long_at: long_at(records, compact_records),
             is_syncing: false,
             has_failed: false,
         };
-        Ok(Self {
+        Self {
             directory: directory.to_owned(),
             storage,
             compact_records,
             is_long: AtomicBool::new(false),
             inner: Mutex::new(inner),
             synced: Condvar::new(),
-        })
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -129,13 +165,15 @@ impl Journal {
     /// Appends a record: it survives the end of this process from now on. Returns its number, for [`Journal::sync`].
     ///
     /// # Errors
-    /// What the operating system says. The volume has failed.
+    /// What the operating system says. The volume has failed, if it is not only full; a full one still takes what is not of a
+    /// new replica, for some time.
     pub fn append(&self, record: &Record) -> io::Result<u64> {
         let mut inner = self.lock();
         if inner.has_failed {
             return Err(self.failure());
         }
         let sequence = inner.records + 1;
+        allocate_ahead(&mut inner, sequence, record.event)?;
         let bytes = record.encode(self.storage, sequence);
         inner.file.write_all_at(&bytes, sequence * RECORD_BYTES as u64)?;
         inner.records = sequence;
@@ -188,6 +226,31 @@ impl Journal {
     }
 }
 
+/// Sees to it that there is room for record number `sequence` and many after it. Where there is no more, new replicas are
+/// refused, and the rest of what was taken before is for all else.
+fn allocate_ahead(inner: &mut Inner, sequence: u64, event: Event) -> io::Result<()> {
+    let end = (sequence + 1) * RECORD_BYTES as u64;
+    if end + AHEAD_BYTES / 2 <= inner.allocated {
+        return Ok(());
+    }
+    match allocate(&*inner.file, end) {
+        Ok(allocated) => inner.allocated = allocated,
+        Err(error) if event == Event::BeingWritten => return Err(error),
+        Err(_) => {}
+    }
+    Ok(())
+}
+
+/// Takes room behind the first `end` bytes of a journal. Returns how many bytes it has room for.
+pub(super) fn allocate(file: &dyn DiskFile, end: u64) -> io::Result<u64> {
+    match file.allocate(end + AHEAD_BYTES, true) {
+        Ok(()) => Ok(end + AHEAD_BYTES),
+        Err(error) if is_full(&error) => Err(error),
+        // Not every file system can do it.
+        Err(_) => Ok(u64::MAX),
+    }
+}
+
 /// At how many records a journal is worth being compacted that has so many now: when as much again has come, so that each
 /// record pays for a few others, and at least the configured number.
 pub(super) fn long_at(records: u64, compact_records: u64) -> u64 {
@@ -203,7 +266,6 @@ mod tests {
     use ringfs_proto::ids::{BlockId, Stamp};
 
     use super::*;
-    use crate::format::journal::Event;
 
     #[test]
     fn records_survive_and_concurrent_syncs_are_served() {

@@ -35,13 +35,24 @@ pub struct Found {
     pub is_corrupt: bool,
 }
 
+/// What a start finds on a volume.
+#[derive(Debug)]
+pub struct Loading {
+    /// Everything on it.
+    pub found: Vec<Found>,
+    /// How many records its journal has that can go on being used.
+    pub journaled: Option<u64>,
+}
+
 /// Everything on a volume.
 ///
 /// # Errors
 /// What the operating system says.
-pub fn load(volume: &Volume) -> io::Result<Vec<Found>> {
+pub fn load(volume: &Volume) -> io::Result<Loading> {
+    let mut journaled = None;
     let records = match journal::load(volume.files(), volume.path(), volume.id)? {
         Loaded::Records(records) => {
+            journaled = Some(records.len() as u64);
             let live = live(&records);
             remove_deleted(volume, &records, &live)?;
             live
@@ -66,7 +77,7 @@ pub fn load(volume: &Volume) -> io::Result<Vec<Found>> {
             Event::Deleted => {}
         }
     }
-    Ok(found)
+    Ok(Loading { found, journaled })
 }
 
 /// The journal records that say the same as `found`.

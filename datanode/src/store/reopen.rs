@@ -89,7 +89,7 @@ impl Store {
             is_direct: header.is_direct,
             allocated: len.saturating_sub(header.layout.data_offset()),
             journaled: 0,
-            promised: 0,
+            promise: None,
             slot_sequence: slot.map_or(0, |slot| slot.sequence),
             purpose: Purpose::Write,
         };
@@ -105,7 +105,9 @@ impl Store {
         let replica = &examined.created.replica;
         let index = usize::from(replica.volume);
         let disk = &self.disks[index];
-        self.promise_on(index, replica.block, expected)?;
+        let Created { layout, allocated, .. } = examined.created;
+        let until = layout.data_offset() + examined.written.length.saturating_add(expected).max(allocated);
+        let promise = self.promise(index, replica.block, layout.data_offset() + allocated, until)?;
         let slot = TailSlot {
             sequence: examined.created.slot_sequence + 1,
             stamp,
@@ -125,10 +127,8 @@ impl Store {
             disk.journal.sync(journaled)?;
             Ok(journaled)
         };
-        let journaled = open().map_err(|error| {
-            disk.volume.release(expected);
-            self.io_failed(index, "open again the replica of", replica.block, &error)
-        })?;
+        let journaled = open()
+            .map_err(|error| self.io_failed(index, "open again the replica of", replica.block, &error))?;
         if examined.state == ReplicaState::Finalized {
             // The checksum of its partial chunk was that in the file until now.
             replica.set_tail(examined.written);
@@ -137,7 +137,7 @@ impl Store {
         replica.set_state(ReplicaState::BeingWritten);
         self.report(disk.volume.id, ReplicaChangeV1::Stored(replica.report()));
         let slot_sequence = slot.sequence;
-        Ok(Created { journaled, promised: expected, slot_sequence, ..examined.created.clone() })
+        Ok(Created { journaled, promise: Some(promise), slot_sequence, ..examined.created.clone() })
     }
 
     /// Gives a replica the end that a block recovery has chosen, at most what is written, and its stamp: finalized, on

@@ -335,3 +335,33 @@ fn sent(file: &File, offset: u64, len: usize) -> Vec<u8> {
     reader.read_exact(&mut bytes).expect("received");
     bytes
 }
+
+#[test]
+fn a_writer_that_gives_up_and_a_replica_that_is_deleted_give_their_room_back() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let promised = || store.disks[0].volume.room.promised_bytes();
+    let whole = layout().data_offset() + (1 << 20);
+    let (aborted, seat) = store.create(&new_replica(&store, 1)).expect("created");
+    let (kept, _kept_seat) = store.create(&new_replica(&store, 2)).expect("created");
+    let taken = layout().checksum_offset(0);
+    assert_eq!(promised(), 2 * (whole - taken), "through the page cache, a file has what is written");
+    store.has_taken(&aborted, 512 << 10);
+    assert!(promised() < 2 * whole - (512 << 10));
+    drop((aborted, seat));
+    assert_eq!(promised(), whole - taken);
+    assert!(!store.needs_room(&kept, 1 << 20));
+    assert!(store.needs_room(&kept, (1 << 20) + 1), "its writer has announced fewer");
+    store.promise_more(&kept, (1 << 20) + 1).expect("there is room");
+    assert!(!store.needs_room(&kept, (1 << 20) + 1));
+    let data = content(1000);
+    write(&store, &kept, 1, &data, 0);
+    store.finalize(&kept, &slot(2, 1000, 1000, &data, true)).expect("finalized");
+    assert_eq!(promised(), 0, "before its writer has gone");
+    let direct = NewReplica { is_direct: true, ..new_replica(&store, 3) };
+    let (direct, seat) = store.create(&direct).expect("created");
+    assert_eq!(promised(), 0, "all of it is allocated");
+    store.delete(BlockId(3), Stamp(1)).expect("deleted");
+    drop((direct, seat));
+    assert_eq!((promised(), store.volumes()[0].replicas), (0, 2));
+}

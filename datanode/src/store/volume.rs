@@ -18,6 +18,7 @@ use ringfs_proto::ids::{BlockId, ClusterId, StorageId};
 use ringfs_proto::meta::membership::VolumeStatusV1;
 use serde::{Deserialize, Serialize};
 
+use super::room::Room;
 use crate::error::{StartError, io_error};
 use crate::machine::Machine;
 
@@ -58,7 +59,8 @@ pub struct Volume {
     path: PathBuf,
     reserved_bytes: u64,
     used_bytes: AtomicU64,
-    promised_bytes: AtomicU64,
+    /// What is promised to replicas that are being written.
+    pub(super) room: Room,
     replicas: AtomicU64,
     has_failed: AtomicBool,
     is_retired: AtomicBool,
@@ -103,7 +105,7 @@ impl Volume {
             path: path.to_owned(),
             reserved_bytes,
             used_bytes: AtomicU64::new(0),
-            promised_bytes: AtomicU64::new(0),
+            room: Room::default(),
             replicas: AtomicU64::new(0),
             has_failed: AtomicBool::new(false),
             is_retired: AtomicBool::new(false),
@@ -155,23 +157,12 @@ impl Volume {
         self.used_bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
     }
 
-    /// Promises room to a replica that will be written. False when there is not enough.
+    /// Free bytes that are not kept free.
     ///
     /// # Errors
     /// What the operating system says of the file system.
-    pub fn promise(&self, bytes: u64) -> io::Result<bool> {
-        let (_, free) = self.space()?;
-        let promised = self.promised_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let has_room = free >= self.reserved_bytes.saturating_add(promised);
-        if !has_room {
-            self.release(bytes);
-        }
-        Ok(has_room)
-    }
-
-    /// Takes a promise back: the bytes are written, or never will be.
-    pub fn release(&self, bytes: u64) {
-        self.promised_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    pub(super) fn usable_bytes(&self) -> io::Result<u64> {
+        self.space().map(|(_, free)| free.saturating_sub(self.reserved_bytes))
     }
 
     /// It is out of use.
@@ -219,7 +210,7 @@ impl Volume {
     /// As the namenode is told of it.
     pub fn status(&self) -> VolumeStatusV1 {
         let (capacity_bytes, free) = self.space().unwrap_or((0, 0));
-        let promised = self.promised_bytes.load(Ordering::Relaxed);
+        let promised = self.room.promised_bytes();
         VolumeStatusV1 {
             storage: self.id,
             path: self.path.display().to_string(),

@@ -107,7 +107,9 @@ pub fn id_of(host: HostId) -> DatanodeId {
 /// The configuration of a simulated datanode.
 pub fn config(volumes: &[PathBuf]) -> Config {
     let volumes = volumes.iter().cloned().map(Into::into).collect();
-    Config { volumes, reserved_bytes: 0, peer_stall_ms: 4000, ..Config::default() }
+    // A journal is compacted several times in a life.
+    let journal_compact_records = 20;
+    Config { volumes, reserved_bytes: 0, journal_compact_records, peer_stall_ms: 4000, ..Config::default() }
 }
 
 impl Datanode {
