@@ -127,7 +127,7 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Pipeline<B> {
         let [filling, spare] = buffers;
         let everything = Downstream { sequence: Some(u64::MAX), synced_length: u64::MAX, is_finalized: true };
         let nothing = Downstream { sequence: None, synced_length: 0, is_finalized: false };
-        Self {
+        let mut pipeline = Self {
             layout,
             packet_checksum: packet.0,
             packet_chunk_bytes: packet.1,
@@ -143,7 +143,14 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Pipeline<B> {
             arrived: Arrived::default(),
             written: VecDeque::with_capacity(16),
             downstream: if has_downstream { nothing } else { everything },
+        };
+        let chunk_bytes = u64::from(layout.chunk_bytes);
+        if !start.tail.length.is_multiple_of(chunk_bytes) {
+            // A power cut may have taken the checksum of this chunk from the file, where only the slot counted it. The block may
+            // end without another byte, and then only the file counts.
+            pipeline.store_checksum(start.tail.length / chunk_bytes, start.tail.crc);
         }
+        pipeline
     }
 
     /// Checks a packet against what was received so far.
