@@ -172,7 +172,7 @@ fn look_until_closed(
     deadline: Duration,
 ) -> Result<Seen, Contradiction> {
     let mut last = String::new();
-    let is_taken_over = entry.seed % 2 == 0 || !path.starts_with(writer::DIRECTORY);
+    let is_taken_over = entry.seed.is_multiple_of(2) || !path.starts_with(writer::DIRECTORY);
     let seen = wait::attempt_within(deadline, || match workload::look(client, path, entry.seed) {
         Ok(Seen::File { is_open: true, length, .. }) => {
             last = format!("it is still open, with {length} bytes");

@@ -335,10 +335,8 @@ fn a_replica_that_is_fenced_when_all_is_over_is_known_as_outdated() {
     }
     cluster.pass(config().block_recovery_timeout_ms);
     let closed = told_to_finish(&mut cluster, &nodes[members[0]]).expect("told");
-    for node in 0..4 {
-        if node != late {
-            cluster.store(&mut nodes[node], closed);
-        }
+    for (_, node) in nodes.iter_mut().enumerate().filter(|(node, _)| *node != late) {
+        cluster.store(node, closed);
     }
     cluster.sync();
     nodes.iter().for_each(|node| drop(cluster.heartbeat(node).expect("heard again")));
