@@ -18,6 +18,9 @@ use crate::wal::members::{self, Choice, Found};
 use crate::wal::record::RecordV1;
 use crate::wal::{Log, Options, WalError, mirror};
 
+#[cfg(test)]
+mod crash_tests;
+
 /// Records that are decoded before they are applied together.
 const RECORDS_TOGETHER: usize = 2048;
 /// How many times as many may wait.
@@ -58,7 +61,7 @@ pub fn start_core(
     let Booted { directories, state, log, checkpoint } = boot_by(replay, disk, config, seed)?;
     let cluster = &directories.identity.cluster;
     let mut core = Core::new(state, cluster.cluster, cluster.key.clone(), config.clone(), now, seed);
-    core.set_checkpoint(checkpoint, 0, now);
+    core.set_checkpoint(checkpoint, log.replayed_bytes(), now);
     Ok((core, log, directories))
 }
 

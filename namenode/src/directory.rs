@@ -161,7 +161,7 @@ pub fn format(
 ) -> Result<ClusterFile, DirectoryError> {
     let first = paths.first().map_or(Path::new(""), PathBuf::as_path);
     for path in paths {
-        disk.create_directories(path).map_err(io_error("create", path))?;
+        create_durably(disk, path).map_err(io_error("create", path))?;
         if !disk.list(path).map_err(io_error("list", path))?.is_empty() {
             return Err(DirectoryError::NotEmpty { path: path.clone() });
         }
@@ -169,6 +169,19 @@ pub fn format(
     let identity = Identity::new(first, superuser, group)?;
     paths.iter().try_for_each(|path| identity.store(disk, path))?;
     Ok(identity.cluster)
+}
+
+/// Makes a directory and those above it that are missing, so that a power cut takes none of them away again.
+///
+/// # Errors
+/// What the operating system says.
+pub fn create_durably(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|path| !disk.exists(path)).collect();
+    disk.create_directories(path)?;
+    let parents = missing.into_iter().filter_map(Path::parent);
+    parents
+        .map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+        .try_for_each(|parent| disk.sync_directory(parent))
 }
 
 /// The directories of a namenode, owned by this process.

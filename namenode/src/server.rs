@@ -121,13 +121,14 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     tracing::info!(last = %log.last(), %checkpoint, replayed = log.last().0 - checkpoint.0, elapsed_ms, "log replayed");
     let (cluster, key) = (directories.identity.cluster.cluster, directories.identity.cluster.key.clone());
     let inbox = Arc::new(Inbox::new(config.calls_queued_per_user_max));
+    let log_bytes = log.replayed_bytes();
     let completions = inbox.clone();
     let on_complete = move |completion| completions.add(|work| work.completions.push(completion));
     let wal = wal::start(log, config.io_uring, on_complete)?;
     let topology = Topology::start(config, inbox.clone())?;
     let clock = Clock::start();
     let mut core = Core::new(state, cluster, key, config.clone(), clock.now(), clock.now().wall_ms);
-    core.set_checkpoint(checkpoint, 0, clock.now());
+    core.set_checkpoint(checkpoint, log_bytes, clock.now());
     let metrics = core.metrics().clone();
     let address = SocketAddr::new(config.bind, config.port);
     let listen = |source| StartError::Listen { address, source };

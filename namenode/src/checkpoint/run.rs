@@ -9,7 +9,7 @@ use ringfs_proto::ids::LogIndex;
 
 use super::format::{self, Header, SectionHeader};
 use super::{CheckpointError, PART, io_error, path, prune};
-use crate::directory::Identity;
+use crate::directory::{Identity, create_durably};
 use crate::state::Section;
 use crate::wal::WalError;
 
@@ -197,7 +197,7 @@ impl Run {
 }
 
 fn make_empty(disk: &dyn Disk, target: &Path) -> Result<(), CheckpointError> {
-    disk.create_directories(target).map_err(io_error("create", target))?;
+    create_durably(disk, target).map_err(io_error("create", target))?;
     let names = disk.list(target).map_err(io_error("list", target))?;
     if names.is_empty() {
         return Ok(());

@@ -63,7 +63,8 @@ impl Checkpoints {
 }
 
 impl Core {
-    /// The namespace was read from the checkpoint at `index`; the log was replayed from there.
+    /// The namespace was read from the checkpoint at `index`; `log_bytes` of the log were replayed from there. They count for the
+    /// next checkpoint: a namenode that is restarted again and again would have ever more to replay.
     pub fn set_checkpoint(&mut self, index: LogIndex, log_bytes: u64, now: Now) {
         let checkpoints = &mut self.checkpoints;
         (checkpoints.last, checkpoints.log_bytes, checkpoints.last_ms) = (index, log_bytes, now.mono_ms);

@@ -74,6 +74,7 @@ pub struct Log {
     preparer: Preparer,
     status: Arc<Status>,
     seed: u64,
+    replayed_bytes: u64,
 }
 
 impl std::fmt::Debug for Log {
@@ -129,12 +130,18 @@ impl Log {
             preparer,
             status,
             seed: options.seed,
+            replayed_bytes: replayed.bytes,
         })
     }
 
     /// The last record.
     pub fn last(&self) -> LogIndex {
         self.last
+    }
+
+    /// Bytes of the log that the opening has read for their records.
+    pub fn replayed_bytes(&self) -> u64 {
+        self.replayed_bytes
     }
 
     /// What others may know of it.

@@ -28,6 +28,8 @@ pub struct Replayed {
     pub unfinished: Option<String>,
     /// What the first directory lacks.
     pub repairs: Vec<Repair>,
+    /// Bytes of the batches that were read for their records.
+    pub bytes: u64,
 }
 
 /// A place in a segment.
@@ -137,6 +139,7 @@ impl Reader<'_> {
                 Place::Batch(batch, records) => {
                     self.mark = self.mark.max(batch.acknowledged);
                     self.end.last = batch.last();
+                    self.end.bytes += if records.is_empty() { 0 } else { batch.padded_len() as u64 };
                     records.into_iter().for_each(&mut *self.on_record);
                     offset += batch.padded_len() as u64;
                 }
