@@ -53,6 +53,8 @@ pub struct Config {
     pub writers_max: usize,
     /// Most replicas being copied to other datanodes at once.
     pub copies_max: usize,
+    /// Most bytes per second that copies to other datanodes take together, but for those that a writer waits for; 0: no limit.
+    pub copy_bytes_per_second: u64,
     /// Bytes of packets held in memory, over all pipelines.
     pub packet_memory_bytes: u64,
     /// A peer that moves no byte of an operation for this time is cut off, ms.
@@ -162,6 +164,8 @@ impl Default for Config {
             connections_max: 16_384,
             writers_max: 512,
             copies_max: 8,
+            // HDFS: dfs.datanode.balance.bandwidthPerSec = 100m.
+            copy_bytes_per_second: 100 << 20,
             packet_memory_bytes: 512 << 20,
             peer_stall_ms: 60_000,
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ringfs_proto::capability::{Capability, CapabilityBytes, CapabilityError, ClusterKey, Mode};
 use ringfs_proto::hello::{HelloV1, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN, Role};
@@ -40,6 +41,7 @@ pub struct Node {
     connections: AtomicUsize,
     writers: AtomicUsize,
     joins: AtomicUsize,
+    copying: AtomicUsize,
 }
 
 impl Node {
@@ -65,6 +67,7 @@ impl Node {
             connections: AtomicUsize::new(0),
             writers: AtomicUsize::new(0),
             joins: AtomicUsize::new(0),
+            copying: AtomicUsize::new(0),
         }
     }
 
@@ -144,6 +147,22 @@ impl Node {
     /// Counts a copy that a writer waits for; `None` when there are too many.
     pub fn take_copy(self: &Arc<Self>) -> Option<Permit> {
         Permit::take(self, |node| &node.joins, self.config.copies_max)
+    }
+
+    /// Counts a copy that shares the rate of all copies; as many may run as the namenode asks for, see `copies_max`.
+    pub fn share_copy_rate(self: &Arc<Self>) -> Option<Permit> {
+        Permit::take(self, |node| &node.copying, usize::MAX)
+    }
+
+    /// How long a copy rests after so many bytes, so that all that run keep below their rate together.
+    pub fn rest_of_copy(&self, bytes: u64) -> Duration {
+        match self.config.copy_bytes_per_second {
+            0 => Duration::ZERO,
+            rate => {
+                let copies = self.copying.load(Ordering::Relaxed).max(1) as u64;
+                crate::scrub::rest(bytes.saturating_mul(copies), rate)
+            }
+        }
     }
 
     /// Most replicas being written at once: as configured, and as memory allows.

@@ -218,6 +218,8 @@ impl<E: Engine> Shard<E> {
     ) -> Result<(), Failure> {
         let packet_bytes = u64::from(reading.layout.chunk_bytes).max(PACKET_DATA_BYTES_DEFAULT as u64);
         let (length, mut offset, mut out) = (copy.block.length, 0, Vec::new());
+        // A writer waits for a copy of an open replica.
+        let share = if copy.stage == WriteStage::CopyOpen { None } else { self.node.share_copy_rate() };
         for sequence in 0.. {
             let len = packet_bytes.min(length - offset);
             let has_room = || (offset + len <= progress.acked.get() + WINDOW_BYTES).then_some(());
@@ -241,6 +243,9 @@ impl<E: Engine> Shard<E> {
             written.map_err(|error| Failure::next(format!("send packet {sequence}: {error}")))?;
             self.metrics.copy_bytes.add(len);
             offset += len;
+            if share.is_some() {
+                self.engine.sleep(self.node.rest_of_copy(len)).await;
+            }
             if is_last {
                 break;
             }
