@@ -19,7 +19,7 @@ help:
 	@echo "make test-core  format, clippy, unit, property, integration tests on real processes"
 	@echo "make simulate   the whole cluster from one seed, under faults: SEEDS=N [FROM=n], or SEED=n [TRACE=1]"
 	@echo "make faults     faults of all kinds into a real cluster under load: N=1000 SEED=1"
-	@echo "make bench      throughput beside the limits of this machine (disk, loopback)"
+	@echo "make bench      throughput beside the limits of this machine (disk, loopback), and recovery of the namenode"
 	@echo "make fuzz       every decoder under libFuzzer, SECONDS=60 each (KEEP=1 adds what is found to the corpus)"
 	@echo "make lint       format and clippy"
 	@echo "make doc        rustdoc of all crates"
@@ -61,6 +61,7 @@ bench: deps
 	@scripts/install-deps bench
 	$(CARGO) build --release --quiet -p ringfs-cli -p ringfs-benches --bins
 	target/release/sequential
+	target/release/recovery
 
 lint:
 	$(CARGO) fmt --all --check

@@ -1,1 +1,3 @@
 //! Benchmarks of RingFS against the limits of the machine, measured in the same run: see `src/bin`.
+
+pub mod state;

@@ -14,8 +14,11 @@ pub const PIPELINE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 pub const PROBE_TIMEOUT_MAX: Duration = Duration::from_secs(2);
 /// First pause between two tries; doubled each time.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(20);
-/// Longest pause between two tries.
+/// Longest pause between two tries of a server that is there and asks for patience.
 pub const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// Longest pause while a server is awaited that is away: asking one that is not there costs it nothing, and the pause is what
+/// its clients lose once it is back.
+pub const RETURN_BACKOFF_MAX: Duration = Duration::from_millis(250);
 /// Sockets that one process may have open at once.
 pub const SOCKETS_MAX: usize = 4096;
 /// Idle connections kept to one address.
