@@ -7,10 +7,12 @@
  *
  *   OP ERROR PATTERN [SKIP [TIMES]]
  *
- *   OP       open, read, write, fsync, allocate, truncate, rename, unlink, mkdir, or * for all of these.
+ *   OP       open, read, write, fsync, allocate, truncate, rename, unlink, mkdir, or * for all of these; `change` for all but
+ *            open, read and mkdir.
  *            read: read, readv, pread, preadv, preadv2, sendfile; write: write, writev, pwrite, pwritev, pwritev2;
  *            fsync: fsync, fdatasync; allocate: fallocate, posix_fallocate; truncate: ftruncate.
- *   ERROR    a number of errno, EIO, ENOSPC, EROFS, EDQUOT or ENOMEM; or `short`: half of what was asked is read or written.
+ *   ERROR    a number of errno, EIO, ENOSPC, EROFS, EDQUOT or ENOMEM; `short`: half of what was asked is read or written; or
+ *            `kill`: the process ends before the call, as by kill -9.
  *   PATTERN  a part of the path of the file (of a directory, for mkdir; of the source, for rename); no spaces.
  *   SKIP     calls that match and still succeed before the first that fails; 0 when absent.
  *   TIMES    how many then fail; all when absent.
@@ -26,6 +28,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,6 +43,7 @@
 #define RULES_MAX 32
 #define TEXT_MAX 8192
 #define SHORT (-1)
+#define KILL (-2)
 
 struct rule {
   char op[16];
@@ -56,6 +60,7 @@ static struct stat seen;
 
 static int number_of(const char *name) {
   if (!strcmp(name, "short")) return SHORT;
+  if (!strcmp(name, "kill")) return KILL;
   if (!strcmp(name, "EIO")) return EIO;
   if (!strcmp(name, "ENOSPC")) return ENOSPC;
   if (!strcmp(name, "EROFS")) return EROFS;
@@ -108,6 +113,11 @@ static void note(const char *op, const char *path) {
   syscall(SYS_close, fd);
 }
 
+static int is_of(const char *op, const char *rule) {
+  int is_change = strcmp(op, "open") && strcmp(op, "read") && strcmp(op, "mkdir");
+  return !strcmp(rule, "*") || !strcmp(rule, op) || (is_change && !strcmp(rule, "change"));
+}
+
 /* The error that an operation on a path shall have; 0: none. */
 static int fault_of(const char *op, const char *path) {
   int saved = errno, error = 0;
@@ -115,13 +125,14 @@ static int fault_of(const char *op, const char *path) {
   load();
   for (int at = 0; at < rule_count; at++) {
     struct rule *rule = &rules[at];
-    if ((strcmp(rule->op, "*") && strcmp(rule->op, op)) || !strstr(path, rule->pattern)) continue;
+    if (!is_of(op, rule->op) || !strstr(path, rule->pattern)) continue;
     if (rule->skip > 0) {
       rule->skip--;
     } else if (rule->times != 0) {
       if (rule->times > 0) rule->times--;
       error = rule->error;
       note(op, path);
+      if (error == KILL) kill(getpid(), SIGKILL);
     }
     break;
   }
