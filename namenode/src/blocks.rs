@@ -227,9 +227,13 @@ impl BlockMap {
         }
     }
 
-    /// A doomed replica whose command has not left is what it was before.
-    pub fn spare(&mut self, slot: Slot, storage: StorageIndex) {
+    /// A doomed replica whose command has not left is what it was before. `block` is the block as it was committed, unless
+    /// it is open: a replica of what it was before somebody wrote behind it does not count.
+    pub fn spare(&mut self, slot: Slot, storage: StorageIndex, block: Option<BlockRefV1>) {
         match self.aside.get(&(slot, storage)).copied() {
+            Some(Aside::Doomed { fault: None, replica, .. }) if block != Some(replica) => {
+                self.set_bad(slot, storage, replica, Fault::Outdated);
+            }
             Some(Aside::Doomed { fault: None, .. }) => self.insert(slot, storage),
             Some(Aside::Doomed { fault: Some(fault), replica, .. }) => {
                 self.set_bad(slot, storage, replica, fault);

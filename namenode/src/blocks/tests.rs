@@ -75,8 +75,8 @@ fn a_doomed_replica_counts_no_more_until_it_is_spared() {
     assert_eq!((map.count(0), map.doomed_count(), map.corrupt_blocks()), (2, 2, 1));
     map.set_sent(0, 3, true);
     assert_eq!(map.aside_on(0, 3), Some(Aside::Doomed { replica: block(10), fault: None, is_sent: true }));
-    map.spare(0, 3);
-    map.spare(0, 4);
+    map.spare(0, 3, Some(block(10)));
+    map.spare(0, 4, Some(block(10)));
     assert_eq!((map.count(0), map.doomed_count(), map.corrupt_blocks()), (3, 0, 1));
     assert!(matches!(map.aside_on(0, 4), Some(Aside::Bad { fault: Fault::Corrupt, .. })));
 }
@@ -109,4 +109,18 @@ fn an_open_replica_that_leaves_is_not_committed() {
     map.commit(0, block(10));
     assert_eq!(map.storages(0).collect::<Vec<_>>(), [1]);
     assert_eq!(map.leaving_count(), 0);
+}
+
+#[test]
+fn a_doomed_replica_of_what_a_block_was_before_it_was_written_again_is_outdated() {
+    let mut map = BlockMap::default();
+    committed(&mut map, 0, 1..=3);
+    map.doom(0, 3, block(10));
+    map.reopen(0, block(10));
+    map.spare(0, 3, None);
+    let outdated = Some(Aside::Bad { replica: block(10), fault: Fault::Outdated });
+    assert_eq!((map.count(0), map.aside_on(0, 3)), (0, outdated));
+    map.doom(0, 3, block(10));
+    map.spare(0, 3, Some(block(20)));
+    assert_eq!((map.count(0), map.aside_on(0, 3)), (0, outdated));
 }

@@ -68,7 +68,7 @@ impl Core {
         };
         let wanted = usize::from(wanted);
         let mut good: Vec<StorageIndex> = self.blocks.storages(slot).collect();
-        if self.nodes.distinct(&good) < wanted && self.spare_doomed(slot) {
+        if self.nodes.distinct(&good) < wanted && self.spare_doomed(slot, block) {
             good = self.blocks.storages(slot).collect();
         }
         let count = self.nodes.distinct(&good);
@@ -83,7 +83,7 @@ impl Core {
     }
 
     /// Replicas that were to be deleted are needed again: those whose command has not left.
-    fn spare_doomed(&mut self, slot: Slot) -> bool {
+    fn spare_doomed(&mut self, slot: Slot, block: BlockRefV1) -> bool {
         let is_unsent = |aside| matches!(aside, Aside::Doomed { is_sent: false, fault: None, .. });
         let spared: Vec<StorageIndex> = self
             .blocks
@@ -91,7 +91,7 @@ impl Core {
             .filter(|(_, aside)| is_unsent(*aside))
             .map(|(storage, _)| storage)
             .collect();
-        spared.iter().for_each(|storage| self.blocks.spare(slot, *storage));
+        spared.iter().for_each(|storage| self.blocks.spare(slot, *storage, Some(block)));
         !spared.is_empty()
     }
 
@@ -152,7 +152,7 @@ impl Core {
         if are_enough {
             self.blocks.set_sent(view.slot, storage, true);
         } else {
-            self.blocks.spare(view.slot, storage);
+            self.blocks.spare(view.slot, storage, (!view.is_open).then_some(view.block));
             self.judge(view.slot);
         }
         are_enough
