@@ -211,7 +211,12 @@ impl Log {
     ///
     /// # Errors
     /// [`WalError`]: the others could not say so.
-    pub(super) fn fail_directory(
+    pub fn fail_directory(&mut self, path: &Path, error: WalError) -> Result<(), WalError> {
+        self.fail_directory_by(&mut Appender::Plain, path, error)
+    }
+
+    /// As [`Log::fail_directory`], by an appender that belongs to the calling thread.
+    pub(super) fn fail_directory_by(
         &mut self,
         appender: &mut Appender,
         path: &Path,

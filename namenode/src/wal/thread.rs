@@ -133,7 +133,7 @@ impl Shell {
                 Message::Acknowledged(index) => self.log.acknowledged(index),
                 Message::Stop => break,
                 Message::Fail(path, error) => {
-                    if let Err(error) = self.log.fail_directory(&mut self.appender, &path, error) {
+                    if let Err(error) = self.log.fail_directory_by(&mut self.appender, &path, error) {
                         // The next append finds the same and stops the namenode.
                         tracing::error!(error = %error.chain(), "the log has no directory left");
                     }

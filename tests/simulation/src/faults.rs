@@ -30,11 +30,15 @@ pub enum Fault {
     FailDisk(HostId, bool),
     /// The disk of a host is full, for a while.
     FillDisk(HostId, Micros),
+    /// A directory of the log fails, for a while.
+    FailLog(usize, Micros),
+    /// A bit of a segment or checkpoint in a directory of the log turns around.
+    FlipLogBit(usize),
 }
 
 impl Fault {
     /// Names of the kinds, for counting.
-    pub const NAMES: [&str; 12] = [
+    pub const NAMES: [&str; 14] = [
         "kill",
         "power cut",
         "stop at disk operation",
@@ -47,6 +51,8 @@ impl Fault {
         "bit flip",
         "disk error",
         "disk full",
+        "log directory fails",
+        "bit flip in log or checkpoint",
     ];
 
     /// Which of the names is its own.
@@ -64,6 +70,8 @@ impl Fault {
             Self::FlipBit(_) => 9,
             Self::FailDisk(..) => 10,
             Self::FillDisk(..) => 11,
+            Self::FailLog(..) => 12,
+            Self::FlipLogBit(_) => 13,
         }
     }
 }
@@ -92,15 +100,18 @@ pub fn schedule(
     faults
 }
 
-fn one(random: &mut Random, targets: &Targets) -> Fault {
+/// A fault.
+pub fn one(random: &mut Random, targets: &Targets) -> Fault {
     let Targets { namenode, datanodes, clients } = targets;
     let datanode = *random.pick(datanodes);
     let server = if random.chance(350) { *namenode } else { datanode };
     let down = random.range(100_000..5_000_000);
     match random.below(100) {
-        0..16 => Fault::Kill(server, down),
-        16..26 => Fault::CutPower(server, down),
-        26..38 => Fault::StopAt(server, random.range(1..60), random.chance(500)),
+        0..15 => Fault::Kill(server, down),
+        15..23 => Fault::CutPower(server, down),
+        23..27 => Fault::FailLog(random.below(2) as usize, down),
+        27..30 => Fault::FlipLogBit(random.below(2) as usize),
+        30..38 => Fault::StopAt(server, random.range(1..60), random.chance(500)),
         38..42 => Fault::CutAllPower(down),
         42..50 => Fault::Pause(if random.chance(200) { *random.pick(clients) } else { server }, down),
         50..63 => {

@@ -9,6 +9,7 @@ pub mod engine;
 pub mod executor;
 pub mod faults;
 mod harm;
+mod holders;
 pub mod model;
 pub mod namenode;
 pub mod network;

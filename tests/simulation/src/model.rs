@@ -18,6 +18,8 @@ pub struct File {
     pub written: u64,
     /// Bytes that were acknowledged by `hflush`, and survive the death of every process.
     pub flushed: u64,
+    /// What was flushed and not synced outlives its power cut on other datanodes only.
+    pub is_weak: bool,
     /// Bytes at the last `hflush` or `hsync` that was answered: without new ones the next says nothing new.
     pub asked: u64,
     /// Bytes that were acknowledged by `hsync`, and survive power cuts.
@@ -28,6 +30,8 @@ pub struct File {
     pub may_be_closed: bool,
     /// Its writer holds it open.
     pub has_writer: bool,
+    /// The worker that writes it.
+    pub worker: usize,
 }
 
 impl File {
@@ -37,7 +41,7 @@ impl File {
         if self.written > self.asked {
             self.asked = self.written;
             if !lost_power_meanwhile {
-                self.flushed = self.written;
+                (self.flushed, self.is_weak) = (self.written, false);
             }
         }
     }
@@ -117,9 +121,17 @@ impl Model {
     }
 
     /// A call that makes a change is about to be made.
-    pub fn begin(&mut self, change: &Change) {
+    pub fn begin(&mut self, worker: usize, change: &Change) {
         if let Change::Create { number, .. } = change {
-            self.files.entry(*number).or_default().has_writer = true;
+            let file = self.files.entry(*number).or_default();
+            (file.has_writer, file.worker) = (true, worker);
+        }
+    }
+
+    /// The process of a worker has ended, and with it its writers.
+    pub fn writers_are_gone(&mut self, worker: usize) {
+        for file in self.files.values_mut().filter(|file| file.worker == worker) {
+            file.has_writer = false;
         }
     }
 
@@ -170,10 +182,20 @@ impl Model {
         self.power_cuts
     }
 
-    /// The power of a datanode was cut: what was only flushed there may be gone.
-    pub fn datanode_lost_power(&mut self) {
+    /// The power of a datanode was cut: what was only flushed may be gone, but for the files that others keep.
+    pub fn datanode_lost_power(&mut self, kept: &[u64]) {
         self.power_cuts += 1;
-        for file in self.files.values_mut() {
+        for (number, file) in self.files.iter_mut().filter(|(_, file)| file.flushed > file.synced) {
+            file.is_weak = true;
+            if !kept.contains(number) {
+                file.flushed = file.synced;
+            }
+        }
+    }
+
+    /// The namenode waits for a datanode no more: what a power cut has left to that one alone is given up with it.
+    pub fn datanode_was_given_up(&mut self) {
+        for file in self.files.values_mut().filter(|file| file.is_weak) {
             file.flushed = file.flushed.min(file.synced);
         }
     }
@@ -190,13 +212,15 @@ impl Model {
             self.violations
                 .push(format!("file {number} has {length} bytes, which were never written: {now:?}"));
         }
-        if is_open {
-            if known.closed.is_some() {
-                self.violations.push(format!("file {number} is open, it was closed: {known:?}"));
-            }
-        } else if now.closed.is_none() {
-            // Closed without its writer having been told, or by recovery.
-            self.learn(number, |file| file.closed = Some(length));
+        if is_open && known.closed.is_some() {
+            self.violations.push(format!("file {number} is open, it was closed: {known:?}"));
+        }
+        if !is_open {
+            // Closed without its writer having been told, or by recovery: then its writer may come back and go on behind
+            // what is on stable storage now.
+            self.learn(number, |file| {
+                (file.synced, file.flushed) = (file.synced.max(length), file.flushed.max(length));
+            });
         }
     }
 
@@ -266,9 +290,13 @@ mod tests {
         model.seen_length(7, &known, 11, true);
         model.seen_bytes(7, 2, &bytes_of(8, 2, 3));
         assert_eq!(model.violations().len(), 3);
-        model.datanode_lost_power();
+        model.datanode_lost_power(&[7]);
+        let known = model.file(7);
+        model.seen_length(7, &known, 4, true);
+        assert_eq!(model.violations().len(), 4);
+        model.datanode_lost_power(&[]);
         let known = model.file(7);
         model.seen_length(7, &known, 0, true);
-        assert_eq!(model.violations().len(), 3);
+        assert_eq!(model.violations().len(), 4);
     }
 }

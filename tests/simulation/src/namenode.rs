@@ -17,8 +17,11 @@ use futures_lite::future;
 use ringfs_disk::{Disk, SimulatedDisk};
 use ringfs_namenode::boot;
 use ringfs_namenode::calls::{Answer, Call, Caller, Request};
-use ringfs_namenode::core::{Core, Now};
+use ringfs_namenode::checkpoint::format::Header;
+use ringfs_namenode::checkpoint::{Done, Kind, Run};
+use ringfs_namenode::core::{Copied, Core, Now, Order};
 use ringfs_namenode::directory::Directories;
+use ringfs_namenode::state::Rest;
 use ringfs_namenode::wal::{BatchBuilder, Log};
 use ringfs_namenode::{Config, StartError};
 use ringfs_proto::frame::{self, flags};
@@ -88,13 +91,18 @@ struct Outbox {
 pub fn config(wal_dirs: &[PathBuf]) -> Config {
     Config {
         wal_dirs: wal_dirs.to_vec(),
-        wal_segment_bytes: 1 << 20,
+        wal_segment_bytes: 1 << 16,
         replication: 3,
         block_size: 16 << 10,
         heartbeat_interval_ms: 300,
         datanode_stale_ms: 1500,
         datanode_dead_ms: 6000,
         invalidation_delay_ms: 2000,
+        lease_soft_ms: 2000,
+        lease_hard_ms: 12_000,
+        block_recovery_timeout_ms: 1500,
+        checkpoint_records: 40,
+        checkpoint_inodes_per_turn: 2,
         ..Config::default()
     }
 }
@@ -157,9 +165,60 @@ impl Namenode {
             let has_room = self.log.borrow().status().has_room();
             let mut core = self.core.borrow_mut();
             core.set_log_has_room(has_room);
+            core.set_log_dirs_failed(self.failed_log_dirs());
             core.tick(now(&self.machine));
+            let order = core.take_checkpoint();
             drop(core);
             self.hand_over();
+            if let Some(order) = order {
+                self.machine.executor.spawn(self.machine.host, self.clone().write_checkpoint(order));
+            }
+        }
+    }
+
+    /// How many directories of the log are out of use.
+    pub fn failed_log_dirs(&self) -> u32 {
+        self.log.borrow().status().failed()
+    }
+
+    /// What the checkpoint's thread does, and the namespace thread for it.
+    async fn write_checkpoint(self: Rc<Self>, order: Order) {
+        let disk: Arc<dyn Disk> = Arc::new(self.machine.disk.clone());
+        let kind = Kind::Ordinary(self.log.borrow().status().live());
+        let header = Header { cluster: self.cluster, index: order.index };
+        let done = match Run::begin(disk, kind, header) {
+            Ok(run) => self.write_sections(run, order.rest).await,
+            Err(error) => Done { result: Err(error), failed: Vec::new() },
+        };
+        self.machine
+            .executor
+            .note(|| format!("checkpoint: {:?}", done.result.as_ref().map_err(|e| e.to_string())));
+        for (directory, error) in done.failed {
+            // With no directory left the next batch fails.
+            let _told_by_the_next = self.log.borrow_mut().fail_directory(&directory, error);
+        }
+        self.core.borrow_mut().checkpoint_done(done.result, now(&self.machine));
+        self.hand_over();
+    }
+
+    async fn write_sections(&self, mut run: Run, rest: Rest) -> Done {
+        let executor = &self.machine.executor;
+        for section in rest.into_sections() {
+            if let Err(error) = run.section(&section) {
+                return run.fail(error);
+            }
+        }
+        loop {
+            executor.sleep(Duration::from_micros(executor.draw(|random| random.range(100..20_000)))).await;
+            let copied = self.core.borrow_mut().copy_checkpoint();
+            let written = match copied {
+                Copied::All => return run.finish(),
+                Copied::Some(None) => Ok(()),
+                Copied::Some(Some(section)) => run.section(&section),
+            };
+            if let Err(error) = written {
+                return run.fail(error);
+            }
         }
     }
 

@@ -108,9 +108,33 @@ impl Worker {
                 let path = self.some_path();
                 self.change(&Change::Delete(path));
             }
-            70..76 => self.list(&root_of(self.index)),
-            76..82 => self.stat(),
+            70..75 => self.list(&root_of(self.index)),
+            75..79 => self.stat(),
+            79..83 => self.recover_lease(),
+            83..86 => self.set_replication(),
             _ => self.read(),
+        }
+    }
+
+    /// Takes a file from its writer, whoever that is: he may go on only if nothing that he wrote is lost.
+    fn recover_lease(&mut self) {
+        let Some((path, ..)) = self.some_file() else { return };
+        let recovered = self.client.recover_lease(&path);
+        self.count(&recovered);
+        self.note(|| format!("recover the lease of {path}: {}", describe(&recovered)));
+    }
+
+    fn set_replication(&mut self) {
+        let Some((path, _, is_certain)) = self.some_file() else { return };
+        let replication = self.random.range(2..5) as u16;
+        let set = self.client.set_replication(&path, replication);
+        self.count(&set);
+        self.note(|| format!("set the replication of {path} to {replication}: {}", describe(&set)));
+        if let Err(error) = &set
+            && is_certain
+            && is_refusal(error)
+        {
+            self.shared.model.borrow_mut().violated(format!("set the replication of {path}: {error}"));
         }
     }
 
@@ -133,7 +157,7 @@ impl Worker {
     }
 
     fn make<T>(&mut self, change: &Change, call: impl FnOnce(&Change) -> Result<T, Error>) -> Option<T> {
-        self.shared.model.borrow_mut().begin(change);
+        self.shared.model.borrow_mut().begin(self.index, change);
         self.shared.in_flight.borrow_mut()[self.index] = Some(change.clone());
         let result = call(change);
         self.shared.in_flight.borrow_mut()[self.index] = None;

@@ -19,6 +19,8 @@ use crate::datanode::{self, Datanode};
 use crate::engine;
 use crate::executor::{Executor, HostId, Micros, Step};
 use crate::faults::{self, Fault, Targets};
+use crate::harm::LogFault;
+use crate::holders::STEPS_PER_LOOK;
 use crate::model::Model;
 use crate::namenode::{self, Namenode};
 use crate::network::Network;
@@ -27,11 +29,15 @@ use crate::{client, quiet};
 use ringfs_tests::random::Random;
 
 /// Datanodes.
-const DATANODES: u8 = 4;
+pub(crate) const DATANODES: u8 = 4;
 /// Clients; each has a worker.
 const CLIENTS: u8 = 3;
 /// Steps after which a simulation that does not end has failed.
 const STEPS_MAX: u64 = 3_000_000;
+/// Faults of a life at least.
+pub const FAULTS_MIN: u64 = 5;
+/// Steps of a life at least.
+pub const STEPS_MIN: u64 = 2000;
 /// When work that does not end has failed.
 const TIME_MAX: Micros = 3_600_000_000;
 
@@ -90,13 +96,14 @@ pub(crate) enum Event {
     Heal,
     NotSlow,
     Room(HostId),
+    RepairLog(usize),
 }
 
 pub(crate) struct Server {
     pub(crate) clock: HostClock,
     pub(crate) disk: SimulatedDisk,
     process: u32,
-    is_up: bool,
+    pub(crate) is_up: bool,
     pub(crate) cuts_power: bool,
 }
 
@@ -118,9 +125,14 @@ pub struct World {
     pub(crate) faults: [u64; Fault::NAMES.len()],
     epoch: Instant,
     pub(crate) damaged: BTreeSet<(HostId, BlockId)>,
+    pub(crate) log_faults: Option<LogFault>,
+    /// When the namenode started.
+    pub(crate) namenode_since: Micros,
+    next_look: u64,
+    targets: Targets,
 }
 
-const NAMENODE: HostId = HostId(0);
+pub(crate) const NAMENODE: HostId = HostId(0);
 
 fn client_host(worker: usize) -> HostId {
     HostId(DATANODES + 1 + worker as u8)
@@ -173,6 +185,14 @@ impl World {
             faults: Default::default(),
             epoch: Instant::now(),
             damaged: BTreeSet::new(),
+            log_faults: None,
+            namenode_since: 0,
+            next_look: 0,
+            targets: Targets {
+                namenode: NAMENODE,
+                datanodes: (1..=DATANODES).map(HostId).collect(),
+                clients: (0..usize::from(CLIENTS)).map(client_host).collect(),
+            },
         };
         world.plant();
         world.prepare_disks();
@@ -245,14 +265,9 @@ impl World {
             self.left.push(Rc::new(Cell::new(self.random.range(50..100) as u32)));
             self.start_worker(worker);
         }
-        let targets = Targets {
-            namenode: NAMENODE,
-            datanodes: (1..=DATANODES).map(HostId).collect(),
-            clients: (0..usize::from(CLIENTS)).map(client_host).collect(),
-        };
         let mut random = self.random.fork();
-        let count = random.range(6..16);
-        for (at, fault) in faults::schedule(&mut random, &targets, 20_000_000, count) {
+        let count = random.range(FAULTS_MIN + 3..18);
+        for (at, fault) in faults::schedule(&mut random, &self.targets, 20_000_000, count) {
             self.at(at, Event::Fault(fault));
         }
         self.run_until(|world| {
@@ -260,10 +275,21 @@ impl World {
         });
     }
 
+    /// A fault happens, or one that can, a little later.
+    fn happen_to_fail(&mut self, fault: Fault) {
+        if !self.fail(fault) {
+            let (mut random, pause) = (self.random.fork(), self.random.range(1000..500_000));
+            self.after(pause, Event::Fault(faults::one(&mut random, &self.targets)));
+        }
+    }
+
     /// Nothing fails any more; after a while everything is as it should be.
     fn rest(&mut self) {
         self.network.heal();
         self.network.set_slow(1);
+        for directory in wal_dirs() {
+            self.servers[&NAMENODE].disk.set_failed(&directory, false);
+        }
         let hosts: Vec<HostId> = self.servers.keys().copied().collect();
         for host in hosts {
             self.servers[&host].disk.set_capacity(1 << 40);
@@ -302,7 +328,10 @@ impl World {
                 self.happen(event);
             }
             match self.executor.step() {
-                Step::Ran(host) => self.look_at(host),
+                Step::Ran(host) => {
+                    self.look_at(host);
+                    self.look_around(host);
+                }
                 Step::Waited => {}
                 Step::Idle => return self.violated("nothing happens any more".to_owned()),
             }
@@ -324,6 +353,17 @@ impl World {
 
     pub(crate) fn after(&mut self, micros: Micros, event: Event) {
         self.at(self.executor.now() + micros, event);
+    }
+
+    /// What must hold at any time, does it?
+    fn look_around(&mut self, host: HostId) {
+        if host == NAMENODE && self.is_a_datanode_lost() {
+            self.shared.model.borrow_mut().datanode_was_given_up();
+        }
+        if self.executor.steps() >= self.next_look {
+            self.next_look = self.executor.steps() + STEPS_PER_LOOK;
+            self.check_holders();
+        }
     }
 
     /// A host has made a step: was it the last?
@@ -361,7 +401,8 @@ impl World {
         self.executor.note(|| format!("{host} starts: {started:?}"));
         let Err(error) = started else { return };
         let has_stopped = self.servers[&host].disk.is_stopped();
-        if !has_stopped && !error.contains("nput/output error") {
+        let log_has_failed = host == NAMENODE && matches!(self.log_faults, Some(LogFault::Failed(_)));
+        if !has_stopped && !log_has_failed && !error.contains("nput/output error") {
             return self.violated(format!("{host} does not start: {error}"));
         }
         let cuts_power = self.servers[&host].cuts_power;
@@ -383,7 +424,12 @@ impl World {
         };
         let seed = self.random.number();
         let started = Namenode::start(&machine, &namenode::config(&wal_dirs()), seed, mistakes);
-        self.namenode = Some(started.map_err(|error| describe(&error))?);
+        let namenode = started.map_err(|error| describe(&error))?;
+        if self.log_faults == Some(LogFault::Behind) && namenode.failed_log_dirs() == 0 {
+            self.log_faults = None;
+        }
+        self.namenode = Some(namenode);
+        self.namenode_since = self.executor.now();
         Ok(())
     }
 
@@ -411,6 +457,10 @@ impl World {
 
     /// The process of a server ends where it is.
     pub(crate) fn end(&mut self, host: HostId, cuts_power: bool) {
+        if cuts_power && self.datanodes.contains_key(&host) {
+            let kept = self.kept_without(host);
+            self.shared.model.borrow_mut().datanode_lost_power(&kept);
+        }
         let Some(server) = self.servers.get_mut(&host).filter(|server| server.is_up) else { return };
         server.is_up = false;
         self.network.mute(host);
@@ -423,9 +473,6 @@ impl World {
         if cuts_power {
             disk.cut_power();
             self.network.host_dark(host);
-            if host != NAMENODE {
-                self.shared.model.borrow_mut().datanode_lost_power();
-            }
         } else {
             disk.kill();
             self.network.host_ended(host);
@@ -465,7 +512,7 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Fault(fault) => self.fail(fault),
+            Event::Fault(fault) => self.happen_to_fail(fault),
             Event::Start(host) => match self.worker_of(host) {
                 Some(worker) => self.start_worker(worker),
                 None => self.start(host),
@@ -476,6 +523,7 @@ impl World {
             }
             Event::NotSlow => self.network.set_slow(1),
             Event::Room(host) => self.servers[&host].disk.set_capacity(1 << 40),
+            Event::RepairLog(directory) => self.repair_log(directory),
         }
     }
 
@@ -484,8 +532,8 @@ impl World {
     }
 }
 
-fn wal_dirs() -> Vec<PathBuf> {
-    vec![PathBuf::from("/wal")]
+pub(crate) fn wal_dirs() -> Vec<PathBuf> {
+    vec![PathBuf::from("/first/wal"), PathBuf::from("/second/wal")]
 }
 
 fn volumes() -> Vec<PathBuf> {

@@ -50,3 +50,9 @@ fn a_datanode_that_acknowledges_early_is_found() {
 fn forgotten_results_of_retries_are_found() {
     assert_found(Mistake::ForgetRetryResults);
 }
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn a_skipped_fence_is_found() {
+    assert_found(Mistake::SkipFences);
+}

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use ringfs_simulation::faults::Fault;
+use ringfs_simulation::world::{FAULTS_MIN, STEPS_MIN};
 use ringfs_simulation::{Outcome, Plan, run};
 
 fn argument(name: &str) -> Option<u64> {
@@ -14,8 +15,21 @@ fn argument(name: &str) -> Option<u64> {
     arguments.nth(1)?.parse().ok()
 }
 
+/// A life in which little happens proves little: that is a failure too.
+fn is_eventful(mut outcome: Outcome) -> Outcome {
+    let (steps, faults) = (outcome.steps, outcome.faults.iter().sum::<u64>());
+    if outcome.violations.is_empty() && (steps < STEPS_MIN || faults < FAULTS_MIN) {
+        outcome.violations.push(format!("only {steps} steps and {faults} faults"));
+    }
+    outcome
+}
+
 fn main() -> ExitCode {
     let is_traced = std::env::args().any(|argument| argument == "--trace");
+    if is_traced {
+        // What the servers log stands between what the simulation says; its times are those above.
+        tracing_subscriber::fmt().without_time().with_target(false).with_writer(std::io::stderr).init();
+    }
     let (from, count) = match argument("--seed") {
         Some(seed) => (seed, 1),
         None => (argument("--from").unwrap_or(1), argument("--seeds").unwrap_or(100)),
@@ -32,10 +46,10 @@ fn main() -> ExitCode {
                         return;
                     }
                     let plan = Plan { seed, is_traced, mistake: None };
-                    let outcome = catch_unwind(|| run(plan)).unwrap_or_else(|_| Outcome {
-                        violations: vec!["it panicked".to_owned()],
-                        ..Outcome::default()
-                    });
+                    let outcome = catch_unwind(|| run(plan)).map_or_else(
+                        |_| Outcome { violations: vec!["it panicked".to_owned()], ..Outcome::default() },
+                        is_eventful,
+                    );
                     for violation in &outcome.violations {
                         println!("seed {seed}: {violation}\n  replay: make simulate SEED={seed} TRACE=1");
                     }
