@@ -125,6 +125,7 @@ impl Core {
                 ReplicaChangeV1::Stored(replica) => self.stored(storage_index, *replica),
                 ReplicaChangeV1::Deleted(block) => self.deleted(storage_index, *block),
                 ReplicaChangeV1::Corrupt(block) => self.corrupt(storage_index, *block),
+                ReplicaChangeV1::Fenced(fenced) if self.is_known_newer(storage_index, fenced.block) => {}
                 // Late, it may be of a block that was closed or deleted: then it is known as what it is.
                 ReplicaChangeV1::Fenced(FencedReplicaV1 { block, state, .. }) => {
                     self.stored(storage_index, ReplicaV1 { block: *block, state: *state });
@@ -250,6 +251,16 @@ impl Core {
         } else {
             self.stored_committed(view.slot, view.block, storage, replica);
         }
+    }
+
+    /// Whether a newer replica is known where an older one is reported: a full report overtakes answers to a recovery, and
+    /// the stamp of a replica never falls.
+    fn is_known_newer(&self, storage: StorageIndex, found: BlockRefV1) -> bool {
+        let Some((view, _)) = self.state.block(found.block) else { return false };
+        let open = self.blocks.open(view.slot).and_then(|open| open.replicas.get(&storage));
+        let is_good = self.blocks.storages(view.slot).any(|good| good == storage);
+        open.is_some_and(|replica| replica.block.stamp > found.stamp)
+            || (is_good && view.block.stamp > found.stamp)
     }
 
     fn stored_committed(&mut self, slot: Slot, block: BlockRefV1, storage: StorageIndex, replica: ReplicaV1) {

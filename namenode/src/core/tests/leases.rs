@@ -416,3 +416,20 @@ fn after_a_restart_readers_ask_those_that_the_log_names_before_they_report() {
     update_pipeline(&mut cluster, &writer, inode, old, stamp, &nodes[..1]).expect("updated");
     assert_eq!(whom_to_ask(&mut cluster), (1, true, true));
 }
+
+#[test]
+fn an_answer_to_a_recovery_that_a_full_report_has_overtaken_changes_nothing() {
+    let (mut cluster, mut nodes) = Cluster::with_nodes(config(), 2);
+    let Writing { block, .. } = writing(&mut cluster, "/f");
+    let closed = recovered(&mut cluster, &mut nodes, block, &[10, 10]);
+    cluster.store(&mut nodes[1], closed);
+    assert_eq!(cluster.readers_go_to("/f"), ids(&nodes));
+    fence(
+        &mut cluster,
+        &mut nodes[1],
+        BlockRefV1 { length: 10, ..block },
+        ReplicaState::BeingWritten,
+        closed.stamp,
+    );
+    assert_eq!(cluster.readers_go_to("/f"), ids(&nodes));
+}
