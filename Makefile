@@ -40,6 +40,7 @@ test-core: deps
 	@$(STEP) "clippy" $(CARGO) clippy --workspace --all-targets -- -D warnings
 	@$(STEP) "tests" $(CARGO) test --workspace
 	@$(STEP) "simulation" $(CARGO) run --quiet -p ringfs-simulation --bin simulate -- --seeds 1000
+	@$(STEP) "planted mistakes" $(CARGO) test --quiet -p ringfs-simulation --features planted-bugs --test planted
 	@$(STEP) "documentation" env RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
 # The tiers below get their content with the HDFS protocol and with the Python package.

@@ -34,7 +34,7 @@ impl World {
     fn try_fail(&mut self, fault: Fault) -> bool {
         match fault {
             Fault::Kill(host, down) => match self.worker_of(host) {
-                Some(worker) => self.kill_client(host, worker, down),
+                Some(worker) => return self.kill_client(host, worker, down),
                 None => return self.end_for(host, false, down),
             },
             Fault::CutPower(host, down) => return self.end_for(host, true, down),
@@ -160,7 +160,10 @@ impl World {
         false
     }
 
-    fn kill_client(&mut self, host: HostId, worker: usize, down: Micros) {
+    fn kill_client(&mut self, host: HostId, worker: usize, down: Micros) -> bool {
+        if !self.clients_down.insert(worker) {
+            return false;
+        }
         self.network.mute(host);
         self.executor.kill(host);
         self.network.host_dark(host);
@@ -173,6 +176,7 @@ impl World {
         model.writers_are_gone(worker);
         drop(model);
         self.after(down, Event::Start(host));
+        true
     }
 
     /// Turns a bit of a finalized replica around, where two others are good: of three one may be taken for too many.

@@ -126,6 +126,8 @@ pub struct World {
     epoch: Instant,
     pub(crate) damaged: BTreeSet<(HostId, BlockId)>,
     pub(crate) log_faults: Option<LogFault>,
+    /// Workers whose process was killed and has not started again.
+    pub(crate) clients_down: BTreeSet<usize>,
     /// When the namenode started.
     pub(crate) namenode_since: Micros,
     next_look: u64,
@@ -186,6 +188,7 @@ impl World {
             epoch: Instant::now(),
             damaged: BTreeSet::new(),
             log_faults: None,
+            clients_down: BTreeSet::new(),
             namenode_since: 0,
             next_look: 0,
             targets: Targets {
@@ -480,6 +483,7 @@ impl World {
     }
 
     fn start_worker(&mut self, worker: usize) {
+        self.clients_down.remove(&worker);
         self.sessions += 1;
         let host = client_host(worker);
         let mut session = [0; 16];
