@@ -222,8 +222,8 @@ impl Store {
             volume.count_stored(found.block.length);
             self.stripe(found.block.block).lock().insert(found.block.block, Arc::new(replica));
         }
-        let (files, records) = (self.machine.files(), recovery::records_of(&found));
-        let journal = match Journal::rewrite(files, path, volume.id, &records, *journal_compact_records) {
+        let (files, records) = (self.machine.files(), found.iter().map(recovery::Found::record));
+        let journal = match Journal::rewrite(files, path, volume.id, records, *journal_compact_records) {
             Err(error) if is_full(&error) && loading.journaled.is_some() => {
                 tracing::warn!(path = %path.display(), %error, "no room to write the journal anew: going on with the old one");
                 let records = loading.journaled.unwrap_or_default();
@@ -450,7 +450,8 @@ impl Store {
         let Some(index) = self.disks.iter().position(|disk| disk.volume.id == storage) else {
             return Default::default();
         };
-        let (mut replicas, mut corrupt) = (Vec::new(), Vec::new());
+        let expected = usize::try_from(self.disks[index].volume.replica_count()).unwrap_or_default();
+        let (mut replicas, mut corrupt) = (Vec::with_capacity(expected), Vec::new());
         for stripe in &self.replicas {
             for replica in stripe.lock().values().filter(|replica| usize::from(replica.volume) == index) {
                 if replica.is_corrupt() {

@@ -117,27 +117,62 @@ pub enum Scan {
     },
 }
 
+/// Decodes a journal record by record.
+#[derive(Debug)]
+pub struct Scanner {
+    storage: StorageId,
+    /// Sequence of the next record.
+    next: u64,
+    /// The first record that is none.
+    bad: Option<u64>,
+    /// Good ones follow it.
+    is_followed: bool,
+}
+
+impl Scanner {
+    /// Begins with the first [`RECORD_BYTES`] of a file. `None`: they are no header of a journal of this storage.
+    pub fn new(header: &[u8], storage: StorageId) -> Option<Self> {
+        let is_ours = header.get(..RECORD_BYTES) == Some(&encode_header(storage)[..]);
+        is_ours.then_some(Self { storage, next: 1, bad: None, is_followed: false })
+    }
+
+    /// Takes the next [`RECORD_BYTES`] of the file. `None`: they are no record, or follow some that are none.
+    pub fn record(&mut self, bytes: &[u8]) -> Option<Record> {
+        let record = Record::decode(bytes, self.storage, self.next);
+        match self.bad {
+            None if record.is_none() => self.bad = Some(self.next),
+            None => {}
+            Some(_) => self.is_followed |= record.is_some(),
+        }
+        self.next += 1;
+        record.filter(|_| self.bad.is_none())
+    }
+
+    /// How many records there were; what follows them, if anything, is the torn end of the last write.
+    ///
+    /// # Errors
+    /// The offset of the damage: good records follow a bad one, and this journal cannot be trusted.
+    pub fn end(&self) -> Result<u64, u64> {
+        match self.bad {
+            Some(bad) if self.is_followed => Err(bad * RECORD_BYTES as u64),
+            Some(bad) => Ok(bad - 1),
+            None => Ok(self.next - 1),
+        }
+    }
+}
+
 /// Decodes a whole journal.
 pub fn scan(bytes: &[u8], storage: StorageId) -> Scan {
-    if bytes.get(..RECORD_BYTES) != Some(&encode_header(storage)[..]) {
-        return Scan::Damaged { offset: 0 };
+    let Some(mut scanner) = Scanner::new(bytes, storage) else { return Scan::Damaged { offset: 0 } };
+    let mut whole = bytes.chunks_exact(RECORD_BYTES).skip(1);
+    let records: Vec<Record> = whole.by_ref().map_while(|bytes| scanner.record(bytes)).collect();
+    for bytes in whole {
+        scanner.record(bytes);
     }
-    let mut records = Vec::with_capacity(bytes.len() / RECORD_BYTES);
-    let mut at = RECORD_BYTES;
-    while let Some(record) =
-        bytes.get(at..).and_then(|rest| Record::decode(rest, storage, records.len() as u64 + 1))
-    {
-        records.push(record);
-        at += RECORD_BYTES;
+    match scanner.end() {
+        Ok(count) => Scan::Good { records, len: (count as usize + 1) * RECORD_BYTES },
+        Err(offset) => Scan::Damaged { offset: offset as usize },
     }
-    let mut later = (at..).step_by(RECORD_BYTES).zip(records.len() as u64 + 1..).skip(1);
-    let is_followed = later
-        .find_map(|(offset, sequence)| match bytes.get(offset..offset + RECORD_BYTES) {
-            Some(rest) => Record::decode(rest, storage, sequence).map(|_| true),
-            None => Some(false),
-        })
-        .unwrap_or(false);
-    if is_followed { Scan::Damaged { offset: at } } else { Scan::Good { records, len: at } }
 }
 
 fn record_crc(bytes: &[u8], storage: StorageId) -> u32 {

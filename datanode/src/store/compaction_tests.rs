@@ -46,23 +46,28 @@ fn directory() -> SimulatedDisk {
 }
 
 fn journal(disk: &SimulatedDisk, compact_records: u64) -> Journal {
-    Journal::rewrite(disk, Path::new(DIRECTORY), STORAGE, &[], compact_records).expect("made")
+    Journal::rewrite(disk, Path::new(DIRECTORY), STORAGE, [].into_iter(), compact_records).expect("made")
 }
 
 fn records(disk: &SimulatedDisk) -> Vec<Record> {
-    match journal::load(disk, Path::new(DIRECTORY), STORAGE).expect("read") {
-        Loaded::Records(records) => records,
+    records_in(disk, Path::new(DIRECTORY))
+}
+
+fn records_in(files: &dyn ringfs_disk::Disk, directory: &Path) -> Vec<Record> {
+    let mut records = Vec::new();
+    match journal::load(files, directory, STORAGE, |record| records.push(record)).expect("read") {
+        Loaded::Records(count) => assert_eq!(count, records.len() as u64),
         Loaded::Unusable(offset) => panic!("unusable at {offset:?}"),
     }
+    records
 }
 
 /// What a start makes of records: the replicas, and the blocks whose files it looks for.
 fn replay(records: &[Record]) -> (Vec<Record>, BTreeSet<BlockId>) {
-    let live = recovery::live(records);
-    let deleted = records.iter().filter(|record| record.event == Event::Deleted).map(|record| record.block);
-    let is_live = |block: &BlockId| live.binary_search_by_key(block, |record| record.block).is_ok();
-    let deleted = deleted.filter(|block| !is_live(block)).collect();
-    (live, deleted)
+    let mut replay = recovery::Replay::default();
+    records.iter().for_each(|record| replay.take(*record));
+    let deleted = replay.deleted.iter().copied().filter(|block| !replay.live.contains_key(block)).collect();
+    (replay.live.into_values().collect(), deleted)
 }
 
 fn run(disk: &SimulatedDisk, journal: &Journal, mut compaction: Compaction) -> Result<Turn, CompactionError> {
@@ -170,7 +175,7 @@ fn the_next_compaction_waits_until_as_much_has_come_again() {
         }
     }
     assert_eq!(long, [10, 20, 40, 80, 160]);
-    let never = Journal::rewrite(&disk, Path::new(DIRECTORY), STORAGE, &[], 0).expect("made");
+    let never = Journal::rewrite(&disk, Path::new(DIRECTORY), STORAGE, [].into_iter(), 0).expect("made");
     (0..1000).for_each(|block| append(&never, block, 0));
     assert!(never.begin_compaction(&disk).expect("begun").is_none());
 }
@@ -371,7 +376,7 @@ fn life_of(store: &Store) -> Life<'_> {
 fn threads_that_append_and_sync_do_not_mind_a_compaction() {
     let temp = tempfile::tempdir().expect("temporary directory");
     let files = ringfs_disk::SystemDisk;
-    let journal = Journal::rewrite(&files, temp.path(), STORAGE, &[], 50).expect("made");
+    let journal = Journal::rewrite(&files, temp.path(), STORAGE, [].into_iter(), 50).expect("made");
     let compactions = std::thread::scope(|scope| {
         let writers: Vec<_> = (0..4)
             .map(|thread| {
@@ -396,8 +401,6 @@ fn threads_that_append_and_sync_do_not_mind_a_compaction() {
         compactions
     });
     assert!(compactions > 0);
-    let Loaded::Records(records) = journal::load(&files, temp.path(), STORAGE).expect("read") else {
-        panic!("unusable")
-    };
-    assert_eq!(recovery::live(&records), (0..4).map(|block| finalized(block, 199)).collect::<Vec<_>>());
+    let (live, _) = replay(&records_in(&files, temp.path()));
+    assert_eq!(live, (0..4).map(|block| finalized(block, 199)).collect::<Vec<_>>());
 }

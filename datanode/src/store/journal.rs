@@ -9,20 +9,23 @@ use ringfs_disk::{Create, Disk, DiskFile, OpenOptions};
 use ringfs_proto::ids::StorageId;
 
 use super::is_full;
-use crate::format::journal::{Event, RECORD_BYTES, Record, Scan, encode_header, scan};
+use crate::format::journal::{Event, RECORD_BYTES, Record, Scanner, encode_header};
 
 const NAME: &str = "journal";
 
 /// Room that a journal takes before it needs it: on a full disk, replicas can still be deleted.
 const AHEAD_BYTES: u64 = 256 << 10;
 
-/// What a journal says at a start.
-#[derive(Debug)]
+/// Records that are read at once at a start.
+const PIECE_RECORDS: usize = 4096;
+
+/// How a journal is at a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loaded {
-    /// Its records, in order.
-    Records(Vec<Record>),
+    /// It has so many records.
+    Records(u64),
     /// It is missing, or damaged at this offset: the block files have to tell.
-    Unusable(Option<usize>),
+    Unusable(Option<u64>),
 }
 
 #[derive(Debug)]
@@ -54,20 +57,40 @@ pub struct Journal {
     pub(super) synced: Condvar,
 }
 
-/// Reads the journal of a volume.
+/// Reads the journal of a volume, a piece at a time, and hands its records over in order. They are worth nothing if it turns
+/// out to be unusable in the end.
 ///
 /// # Errors
 /// What the operating system says, but for a missing file.
-pub fn load(files: &dyn Disk, directory: &Path, storage: StorageId) -> io::Result<Loaded> {
-    let bytes = match files.read(&directory.join(NAME)) {
-        Ok(bytes) => bytes,
+pub fn load(
+    files: &dyn Disk,
+    directory: &Path,
+    storage: StorageId,
+    mut take: impl FnMut(Record),
+) -> io::Result<Loaded> {
+    let file = match files.open(&path_in(directory), OpenOptions::READ) {
+        Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::Unusable(None)),
         Err(error) => return Err(error),
     };
-    Ok(match scan(&bytes, storage) {
-        Scan::Good { records, .. } => Loaded::Records(records),
-        Scan::Damaged { offset } => Loaded::Unusable(Some(offset)),
-    })
+    let mut header = [0; RECORD_BYTES];
+    let filled = file.read_full_at(&mut header, 0)?;
+    let Some(mut scanner) = Scanner::new(&header[..filled], storage) else {
+        return Ok(Loaded::Unusable(Some(0)));
+    };
+    let (mut piece, mut offset) = (vec![0; PIECE_RECORDS * RECORD_BYTES], RECORD_BYTES as u64);
+    loop {
+        let filled = file.read_full_at(&mut piece, offset)?;
+        piece[..filled]
+            .chunks_exact(RECORD_BYTES)
+            .filter_map(|bytes| scanner.record(bytes))
+            .for_each(&mut take);
+        if filled < piece.len() {
+            break;
+        }
+        offset += filled as u64;
+    }
+    Ok(scanner.end().map_or_else(|offset| Loaded::Unusable(Some(offset)), Loaded::Records))
 }
 
 /// Where the journal of a volume is.
@@ -90,21 +113,26 @@ impl Journal {
         files: &dyn Disk,
         directory: &Path,
         storage: StorageId,
-        live: &[Record],
+        live: impl Iterator<Item = Record>,
         compact_records: u64,
     ) -> io::Result<Self> {
         let (new, path) = (new_path_in(directory), path_in(directory));
-        let mut bytes = encode_header(storage).to_vec();
-        bytes.reserve(live.len() * RECORD_BYTES);
-        for (record, sequence) in live.iter().zip(1..) {
-            bytes.extend(record.encode(storage, sequence));
-        }
         let file = files.open(&new, OpenOptions::WRITE.create(Create::Empty))?;
-        file.write_all_at(&bytes, 0)?;
+        let (mut bytes, mut offset, mut records) = (encode_header(storage).to_vec(), 0, 0);
+        for record in live {
+            records += 1;
+            bytes.extend(record.encode(storage, records));
+            if bytes.len() >= PIECE_RECORDS * RECORD_BYTES {
+                file.write_all_at(&bytes, offset)?;
+                offset += bytes.len() as u64;
+                bytes.clear();
+            }
+        }
+        file.write_all_at(&bytes, offset)?;
         file.sync_all()?;
         files.rename(&new, &path)?;
         files.sync_directory(directory)?;
-        Ok(Self::new(file, directory, storage, live.len() as u64, compact_records))
+        Ok(Self::new(file, directory, storage, records, compact_records))
     }
 
     /// Goes on with the journal that is there, of which so many records are good: there is no room for a new one.
@@ -273,7 +301,8 @@ mod tests {
         let storage = StorageId([1; 16]);
         let record =
             |block| Record { event: Event::Finalized, block: BlockId(block), stamp: Stamp(1), length: block };
-        let journal = Journal::rewrite(&SystemDisk, temp.path(), storage, &[record(1)], 0).expect("made");
+        let journal =
+            Journal::rewrite(&SystemDisk, temp.path(), storage, [record(1)].into_iter(), 0).expect("made");
         std::thread::scope(|scope| {
             for thread in 0..8 {
                 let journal = &journal;
@@ -285,9 +314,8 @@ mod tests {
                 });
             }
         });
-        match load(&SystemDisk, temp.path(), storage).expect("read") {
-            Loaded::Records(records) => assert_eq!((records.len(), records[0]), (401, record(1))),
-            Loaded::Unusable(offset) => panic!("unusable at {offset:?}"),
-        }
+        let mut records = Vec::new();
+        let loaded = load(&SystemDisk, temp.path(), storage, |record| records.push(record)).expect("read");
+        assert_eq!((loaded, records.len(), records[0]), (Loaded::Records(401), 401, record(1)));
     }
 }

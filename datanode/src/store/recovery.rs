@@ -1,7 +1,7 @@
 //! What a volume holds after a start: from its journal, else from its block files; open replicas are cut to what
 //! can be verified.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::Path;
 
@@ -49,24 +49,23 @@ pub struct Loading {
 /// # Errors
 /// What the operating system says.
 pub fn load(volume: &Volume) -> io::Result<Loading> {
-    let mut journaled = None;
-    let records = match journal::load(volume.files(), volume.path(), volume.id)? {
-        Loaded::Records(records) => {
-            journaled = Some(records.len() as u64);
-            let live = live(&records);
-            remove_deleted(volume, &records, &live)?;
-            live
+    let mut replay = Replay::default();
+    let loaded = journal::load(volume.files(), volume.path(), volume.id, |record| replay.take(record))?;
+    let (records, journaled) = match loaded {
+        Loaded::Records(count) => {
+            remove_deleted(volume, &replay)?;
+            (replay.live, Some(count))
         }
         Loaded::Unusable(offset) => {
             let records = scan_files(volume)?;
             if !records.is_empty() {
                 tracing::warn!(path = %volume.path().display(), ?offset, "journal is missing or damaged: rebuilding it from the block files");
             }
-            records
+            (records, None)
         }
     };
     let mut found = Vec::with_capacity(records.len());
-    for record in records {
+    for record in records.into_values() {
         let block = BlockRefV1 { block: record.block, stamp: record.stamp, length: record.length };
         match record.event {
             Event::Finalized | Event::Corrupt => {
@@ -80,46 +79,54 @@ pub fn load(volume: &Volume) -> io::Result<Loading> {
     Ok(Loading { found, journaled })
 }
 
-/// The journal records that say the same as `found`.
-pub fn records_of(found: &[Found]) -> Vec<Record> {
-    let record = |found: &Found| {
-        let event = match found.state {
-            _ if found.is_corrupt => Event::Corrupt,
+impl Found {
+    /// The journal record that says the same.
+    pub fn record(&self) -> Record {
+        let event = match self.state {
+            _ if self.is_corrupt => Event::Corrupt,
             ReplicaState::Finalized => Event::Finalized,
             _ => Event::BeingWritten,
         };
-        Record { event, block: found.block.block, stamp: found.block.stamp, length: found.block.length }
-    };
-    found.iter().map(record).collect()
+        let BlockRefV1 { block, stamp, length } = self.block;
+        Record { event, block, stamp, length }
+    }
 }
 
-/// The last record of each block that is not deleted.
-pub(super) fn live(records: &[Record]) -> Vec<Record> {
-    let mut last = BTreeMap::new();
-    for record in records {
-        if record.event == Event::Deleted {
-            last.remove(&record.block);
-        } else {
-            last.insert(record.block, *record);
+/// What a journal comes to.
+#[derive(Debug, Default)]
+pub(super) struct Replay {
+    /// The last record of each block that is not deleted.
+    pub live: BTreeMap<BlockId, Record>,
+    /// The blocks that were deleted last, at most [`DELETED_LOOKED_AT_MAX`], also if they were made again.
+    pub deleted: VecDeque<BlockId>,
+}
+
+impl Replay {
+    /// Takes the next record.
+    pub fn take(&mut self, record: Record) {
+        if record.event != Event::Deleted {
+            self.live.insert(record.block, record);
+            return;
         }
+        self.live.remove(&record.block);
+        if self.deleted.len() == DELETED_LOOKED_AT_MAX {
+            self.deleted.pop_front();
+        }
+        self.deleted.push_back(record.block);
     }
-    last.into_values().collect()
 }
 
 /// Removes the files of the replicas that were deleted last: a crash may have come in between.
-fn remove_deleted(volume: &Volume, records: &[Record], live: &[Record]) -> io::Result<()> {
-    let deleted = records.iter().rev().filter(|record| record.event == Event::Deleted);
-    for Record { block, .. } in deleted.take(DELETED_LOOKED_AT_MAX) {
-        if live.binary_search_by_key(block, |record| record.block).is_err() {
-            volume.files().remove(&volume.block_path(*block)).or_else(ignore_missing)?;
-        }
+fn remove_deleted(volume: &Volume, replay: &Replay) -> io::Result<()> {
+    for block in replay.deleted.iter().filter(|block| !replay.live.contains_key(block)) {
+        volume.files().remove(&volume.block_path(*block)).or_else(ignore_missing)?;
     }
     Ok(())
 }
 
 /// Reads the header and slots of every block file.
-fn scan_files(volume: &Volume) -> io::Result<Vec<Record>> {
-    let mut records = Vec::new();
+fn scan_files(volume: &Volume) -> io::Result<BTreeMap<BlockId, Record>> {
+    let mut records = BTreeMap::new();
     let root = volume.path().join("blocks");
     if !volume.files().exists(&root) {
         return Ok(records);
@@ -132,7 +139,9 @@ fn scan_files(volume: &Volume) -> io::Result<Vec<Record>> {
             for file in files.list(&low)? {
                 let path = low.join(file);
                 match read_head(&path, volume) {
-                    Ok((header, slot)) => records.push(record_of(&header, slot)),
+                    Ok((header, slot)) => {
+                        records.insert(header.block, record_of(&header, slot));
+                    }
                     Err(reason) => {
                         tracing::warn!(path = %path.display(), reason, "not a block file: left alone");
                     }
@@ -140,7 +149,6 @@ fn scan_files(volume: &Volume) -> io::Result<Vec<Record>> {
             }
         }
     }
-    records.sort_by_key(|record| record.block);
     Ok(records)
 }
 

@@ -217,7 +217,7 @@ fn many_replicas_are_loaded_from_the_journal_alone() {
     let record =
         |block| Record { event: Event::Finalized, block: BlockId(block), stamp: Stamp(1), length: 1 };
     let records: Vec<Record> = (1..=200_000).map(record).collect();
-    Journal::rewrite(&SystemDisk, &fixture.path(), storage, &records, 0).expect("written");
+    Journal::rewrite(&SystemDisk, &fixture.path(), storage, records.into_iter(), 0).expect("written");
     let store = fixture.open();
     let (replicas, corrupt) = store.snapshot(storage);
     assert_eq!((replicas.len(), corrupt.len()), (200_000, 0));

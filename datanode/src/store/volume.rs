@@ -152,6 +152,11 @@ impl Volume {
         self.replicas.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// How many replicas there are.
+    pub fn replica_count(&self) -> u64 {
+        self.replicas.load(Ordering::Relaxed)
+    }
+
     /// A replica has another length.
     pub fn count_resized(&self, before: u64, after: u64) {
         self.used_bytes.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
@@ -218,7 +223,7 @@ impl Volume {
             used_bytes: self.used_bytes.load(Ordering::Relaxed),
             remaining_bytes: free.saturating_sub(self.reserved_bytes).saturating_sub(promised),
             reserved_bytes: self.reserved_bytes,
-            replicas: self.replicas.load(Ordering::Relaxed),
+            replicas: self.replica_count(),
             is_failed: self.has_failed(),
         }
     }
