@@ -10,8 +10,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use indicatif::HumanBytes;
+use indicatif::{HumanBytes, HumanDuration};
 use ringfs_proto::meta::admin::DatanodeState;
+use ringfs_proto::meta::membership::VolumeStatusV1;
 use ringfs_sdk::Client;
 
 use crate::output::outln;
@@ -111,6 +112,8 @@ fn report(fs: Option<&str>, json: bool) -> Result<(), String> {
                 "volumes": node.volumes.iter().map(|volume| serde_json::json!({
                     "storage": volume.storage.to_string(), "path": volume.path, "capacity_bytes": volume.capacity_bytes,
                     "used_bytes": volume.used_bytes, "remaining_bytes": volume.remaining_bytes, "is_failed": volume.is_failed,
+                    "reserved_bytes": volume.reserved_bytes, "replicas": volume.replicas,
+                    "scrubbed_s": volume.scrubbed_s, "bad_replicas": volume.bad_replicas,
                 })).collect::<Vec<_>>(),
             })
         };
@@ -188,14 +191,31 @@ fn report(fs: Option<&str>, json: bool) -> Result<(), String> {
         for volume in &node.volumes {
             let failed = if volume.is_failed { "  FAILED" } else { "" };
             outln!(
-                "    {}: {} used, {} can be written{failed}",
+                "    {}: {} used, {} can be written, {}{failed}",
                 volume.path,
                 HumanBytes(volume.used_bytes),
-                HumanBytes(volume.remaining_bytes)
+                HumanBytes(volume.remaining_bytes),
+                scrub_line(volume, unix_s())
             );
         }
     }
     Ok(())
+}
+
+/// When a volume was scrubbed, and what came of it.
+fn scrub_line(volume: &VolumeStatusV1, now_s: u64) -> String {
+    let scrubbed = match volume.scrubbed_s {
+        0 => "not scrubbed yet".to_owned(),
+        at => format!("scrubbed {} ago", HumanDuration(Duration::from_secs(now_s.saturating_sub(at)))),
+    };
+    match volume.bad_replicas {
+        0 => scrubbed,
+        bad => format!("{scrubbed}, {bad} BAD replicas found"),
+    }
+}
+
+fn unix_s() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn state_name(state: DatanodeState) -> &'static str {
@@ -249,4 +269,31 @@ fn join_file(config: &std::path::Path, namenode: &str, output: &std::path::Path)
         output.display()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_says_when_a_volume_was_scrubbed_and_what_was_bad() {
+        let volume = VolumeStatusV1 {
+            storage: ringfs_proto::ids::StorageId([1; 16]),
+            path: "/disk1".to_owned(),
+            capacity_bytes: 3,
+            used_bytes: 1,
+            remaining_bytes: 1,
+            reserved_bytes: 1,
+            replicas: 1,
+            is_failed: false,
+            scrubbed_s: 0,
+            bad_replicas: 0,
+        };
+        assert_eq!(scrub_line(&volume, 1000), "not scrubbed yet");
+        let volume = VolumeStatusV1 { scrubbed_s: 1000, ..volume };
+        assert_eq!(scrub_line(&volume, 1000 + 3 * 86400), "scrubbed 3 days ago");
+        assert_eq!(scrub_line(&volume, 900), "scrubbed 0 seconds ago", "another clock");
+        let volume = VolumeStatusV1 { bad_replicas: 2, ..volume };
+        assert_eq!(scrub_line(&volume, 1060), "scrubbed 60 seconds ago, 2 BAD replicas found");
+    }
 }

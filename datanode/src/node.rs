@@ -134,6 +134,11 @@ impl Node {
         Ok(capability)
     }
 
+    /// Bytes that clients have read and written since the start.
+    pub fn moved_bytes(&self) -> u64 {
+        self.metrics.iter().map(|shard| shard.read_bytes.get().wrapping_add(shard.write_bytes.get())).sum()
+    }
+
     /// Counts a connection; `None` when there are too many.
     pub fn take_connection(self: &Arc<Self>) -> Option<Permit> {
         Permit::take(self, |node| &node.connections, self.config.connections_max)

@@ -27,6 +27,9 @@ pub struct Cursor {
     pub last: u64,
     /// Whether the round has come to its end.
     pub is_done: bool,
+    /// When the last round came to its end, seconds since 1970; 0: none has.
+    #[serde(default)]
+    pub ended_s: u64,
 }
 
 /// What to do now.
@@ -65,6 +68,10 @@ impl Planner {
             self.cursor.began_s = now_s;
         }
         self.cursor.began_s = self.cursor.began_s.min(now_s);
+        self.cursor.ended_s = self.cursor.ended_s.min(now_s);
+        if self.cursor.is_done && self.cursor.ended_s < self.cursor.began_s {
+            self.cursor.ended_s = now_s;
+        }
         self.saved_s = self.saved_s.min(now_s);
         let is_worth_saving = self.cursor.is_done || now_s - self.saved_s >= SAVE_INTERVAL_S;
         if self.cursor != self.saved && is_worth_saving {
@@ -80,7 +87,7 @@ impl Planner {
         }
         let since_s = now_s - self.cursor.began_s;
         if since_s >= self.period_s {
-            self.cursor = Cursor { began_s: now_s, last: 0, is_done: false };
+            self.cursor = Cursor { began_s: now_s, last: 0, is_done: false, ..self.cursor };
             return Step::List(BlockId(0));
         }
         Step::Wait(Duration::from_secs((self.period_s - since_s).min(WAIT_S_MAX)))
@@ -93,9 +100,32 @@ impl Planner {
     }
 }
 
-/// How long to rest after so many bytes, to read no more than `bytes_per_second` on average.
-pub fn rest(bytes: u64, bytes_per_second: u64) -> Duration {
-    Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / bytes_per_second.max(1))
+/// While clients read or write, the scrubber is slower by this factor.
+const BUSY_FACTOR: u64 = 8;
+
+/// How fast a volume is read: at a rate, and at a fraction of it while clients move data, for the disk and the kernel know no
+/// weights.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    bytes_per_second: u64,
+    /// What clients had moved in all.
+    moved_bytes: u64,
+}
+
+impl Pace {
+    /// At most so many bytes a second, on average; clients have moved so many until now.
+    pub fn new(bytes_per_second: u64, moved_bytes: u64) -> Self {
+        Self { bytes_per_second, moved_bytes }
+    }
+
+    /// How long to rest after so many bytes; `moved_bytes` is what clients have moved since the datanode was started.
+    pub fn rest(&mut self, bytes: u64, moved_bytes: u64) -> Duration {
+        let is_busy = moved_bytes != self.moved_bytes;
+        self.moved_bytes = moved_bytes;
+        let factor = if is_busy { BUSY_FACTOR } else { 1 };
+        let bytes = bytes.saturating_mul(factor);
+        Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / self.bytes_per_second.max(1))
+    }
 }
 
 #[cfg(test)]
@@ -129,7 +159,7 @@ mod tests {
         assert!(saved.is_some_and(|cursor| cursor.is_done));
         assert_eq!(run(&mut planner, &blocks, 10_500).0, [0; 0]);
         assert!(matches!(planner.next(10_500), Step::Wait(_)));
-        let mut planner = Planner::new(Cursor { began_s: 10_000, last: 0, is_done: false }, PERIOD_S);
+        let mut planner = Planner::new(Cursor { began_s: 10_000, ..Cursor::default() }, PERIOD_S);
         assert_eq!(run(&mut planner, &blocks, 10_001).0, blocks);
         assert_eq!(run(&mut planner, &blocks, 10_999).0, [0; 0]);
         assert_eq!(run(&mut planner, &blocks, 11_000).0, blocks);
@@ -137,19 +167,19 @@ mod tests {
 
     #[test]
     fn a_restart_goes_on_where_the_round_was() {
-        let cursor = Cursor { began_s: 10_000, last: 5, is_done: false };
+        let cursor = Cursor { began_s: 10_000, last: 5, is_done: false, ended_s: 9_500 };
         let (read, saved) = run(&mut Planner::new(cursor, PERIOD_S), &[3, 5, 8, 9], 10_100);
         assert_eq!(read, [8, 9]);
-        assert_eq!(saved, Some(Cursor { began_s: 10_000, last: 9, is_done: true }));
+        assert_eq!(saved, Some(Cursor { began_s: 10_000, last: 9, is_done: true, ended_s: 10_100 }));
     }
 
     #[test]
     fn where_the_round_is_becomes_durable_now_and_then() {
-        let mut planner = Planner::new(Cursor { began_s: 10_000, last: 0, is_done: false }, PERIOD_S);
+        let mut planner = Planner::new(Cursor { began_s: 10_000, ..Cursor::default() }, PERIOD_S);
         assert_eq!(planner.next(10_000), Step::List(BlockId(0)));
         planner.listed(vec![BlockId(1), BlockId(2), BlockId(3)]);
         assert_eq!(planner.next(10_000), Step::Verify(BlockId(1)));
-        let saved = Cursor { began_s: 10_000, last: 1, is_done: false };
+        let saved = Cursor { began_s: 10_000, last: 1, is_done: false, ended_s: 0 };
         assert_eq!(planner.next(10_000), Step::Save(saved));
         assert_eq!(planner.next(10_059), Step::Verify(BlockId(2)));
         assert_eq!(planner.next(10_059), Step::Verify(BlockId(3)));
@@ -158,16 +188,20 @@ mod tests {
 
     #[test]
     fn a_clock_that_jumps_back_stops_nothing() {
-        let cursor = Cursor { began_s: 1_000_000, last: 9, is_done: true };
+        let cursor = Cursor { began_s: 1_000_000, last: 9, is_done: true, ended_s: 1_000_500 };
         let mut planner = Planner::new(cursor, PERIOD_S);
         run(&mut planner, &[1], 500);
         assert_eq!(run(&mut planner, &[1], 1500).0, [1], "a period later, by the new clock");
     }
 
     #[test]
-    fn the_rest_holds_the_rate() {
-        assert_eq!(rest(1 << 20, 1 << 20), Duration::from_secs(1));
-        assert_eq!(rest(512 << 10, 8 << 20), Duration::from_micros(62_500));
-        assert!(rest(u64::MAX, 0) > Duration::ZERO);
+    fn the_rest_holds_the_rate_and_gives_way_to_clients() {
+        assert_eq!(Pace::new(1 << 20, 9).rest(1 << 20, 9), Duration::from_secs(1));
+        let mut pace = Pace::new(8 << 20, 0);
+        assert_eq!(pace.rest(512 << 10, 0), Duration::from_micros(62_500));
+        assert_eq!(pace.rest(512 << 10, 100), Duration::from_micros(500_000), "a client has read");
+        assert_eq!(pace.rest(512 << 10, 200), Duration::from_micros(500_000), "and again");
+        assert_eq!(pace.rest(512 << 10, 200), Duration::from_micros(62_500));
+        assert!(Pace::new(0, 0).rest(u64::MAX, 1) > Duration::ZERO);
     }
 }

@@ -135,7 +135,7 @@ impl Observed for View {
         let help = "Calls that kept a shard waiting for more than a millisecond.";
         all.push(Metric::counter("ringfs_datanode_blocked_calls_total", help, engine::blocked_calls()));
         let volumes = self.0.store.volumes();
-        let rows: [VolumeRow; 4] = [
+        let rows: [VolumeRow; 6] = [
             ("ringfs_datanode_volume_capacity_bytes", "Bytes of the volume's file system.", |volume| {
                 volume.capacity_bytes
             }),
@@ -144,6 +144,16 @@ impl Observed for View {
                 volume.remaining_bytes
             }),
             ("ringfs_datanode_volume_replicas", "Replicas.", |volume| volume.replicas),
+            (
+                "ringfs_datanode_volume_scrubbed_timestamp_seconds",
+                "When the scrubber's last round ended, seconds since 1970; 0: never.",
+                |volume| volume.scrubbed_s,
+            ),
+            (
+                "ringfs_datanode_volume_bad_replicas",
+                "Replicas found bad since the datanode was started.",
+                |volume| volume.bad_replicas,
+            ),
         ];
         for (name, help, value) in rows {
             for volume in &volumes {

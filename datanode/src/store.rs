@@ -412,6 +412,7 @@ impl Store {
         }
         replica.set_corrupt();
         let disk = &self.disks[usize::from(replica.volume)];
+        disk.volume.count_bad();
         let BlockRefV1 { block, stamp, length } = replica.block_ref();
         match disk.journal.append(&Record { event: Event::Corrupt, block, stamp, length }) {
             // A start finds it good and the next reader bad again.

@@ -100,6 +100,8 @@ fn volume() -> VolumeStatusV1 {
         reserved_bytes: 4,
         replicas: 5,
         is_failed: false,
+        scrubbed_s: 6,
+        bad_replicas: 7,
     }
 }
 

@@ -73,6 +73,14 @@ fn flipped_bytes_are_found_without_a_reader_and_replaced() {
     for server in &cluster.datanodes {
         assert!(server.metric("ringfs_datanode_scrubbed_bytes_total") > 0.0);
     }
+    wait::until_true("the report says what was found, and that all is scrubbed", || {
+        let datanodes = cluster.client().datanode_report().expect("a report");
+        let volumes = || datanodes.iter().flat_map(|node| &node.volumes);
+        volumes().all(|volume| volume.scrubbed_s > 0) && volumes().any(|volume| volume.bad_replicas > 0)
+    });
+    let report = cluster.command(&["admin", "report"]).output().expect("run");
+    let report = String::from_utf8_lossy(&report.stdout).into_owned();
+    assert!(report.contains("scrubbed ") && report.contains(" BAD replicas found"), "{report}");
 }
 
 /// Whether the damaged file is still what it was made.

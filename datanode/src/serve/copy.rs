@@ -30,6 +30,7 @@ use super::reopen::Source;
 use super::signal::Signal;
 use crate::engine::{Access, Create, DIRECT_ALIGN, Engine, File, Writer};
 use crate::format::block::{HEAD_BYTES, Header as BlockHeader, Layout};
+use crate::scrub::Pace;
 use crate::store::replica::{Replica, Tail};
 
 /// Bytes that are sent and not acknowledged, at most.
@@ -290,15 +291,11 @@ impl<E: Engine> Shard<E> {
         Ok(Piece { checksums, data: Some(read) })
     }
 
-    /// Compares all of a replica with its checksums, at most at a rate. It is marked corrupt if it is.
+    /// Compares all of a replica with its checksums, at a pace. It is marked corrupt if it is.
     ///
     /// # Errors
     /// `BlockCorrupt`, `Io`; `Busy` when it was written again meanwhile.
-    pub(super) async fn verify(
-        &self,
-        reading: &Reading<E>,
-        bytes_per_second: Option<u64>,
-    ) -> Result<(), WireError> {
+    pub(super) async fn verify(&self, reading: &Reading<E>, mut pace: Option<Pace>) -> Result<(), WireError> {
         let Reading { replica, layout, end, .. } = reading;
         let piece_bytes = u64::from(layout.chunk_bytes).max(PACKET_DATA_BYTES_DEFAULT as u64);
         let mut offset = 0;
@@ -319,8 +316,8 @@ impl<E: Engine> Shard<E> {
             }
             offset += len as u64;
             self.metrics.scrubbed_bytes.add(len as u64);
-            if let Some(bytes_per_second) = bytes_per_second {
-                self.engine.sleep(crate::scrub::rest(len as u64, bytes_per_second)).await;
+            if let Some(pace) = &mut pace {
+                self.engine.sleep(pace.rest(len as u64, self.node.moved_bytes())).await;
             }
         }
         Ok(())

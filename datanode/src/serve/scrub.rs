@@ -8,7 +8,7 @@ use ringfs_proto::ids::BlockId;
 
 use super::Shard;
 use crate::engine::{Engine, Weight};
-use crate::scrub::{PAGE_REPLICAS_MAX, Planner, Step};
+use crate::scrub::{PAGE_REPLICAS_MAX, Pace, Planner, Step};
 
 /// Before the first read: a start has better things to do.
 const START_PAUSE: Duration = Duration::from_secs(1);
@@ -59,7 +59,8 @@ impl<E: Engine> Shard<E> {
         }
         let Ok(reading) = self.read_replica(block).await else { return };
         if reading.is_finalized() {
-            let verified = self.verify(&reading, Some(self.node.config.scrub_bytes_per_second)).await;
+            let pace = Pace::new(self.node.config.scrub_bytes_per_second, self.node.moved_bytes());
+            let verified = self.verify(&reading, Some(pace)).await;
             match verified {
                 Ok(()) => self.metrics.scrubbed_replicas.add(1),
                 Err(error) => tracing::warn!(%block, %error, "the scrubber found a bad replica"),

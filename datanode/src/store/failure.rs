@@ -136,12 +136,15 @@ impl Store {
     pub fn scrub_cursor(&self, volume: usize) -> Cursor {
         let Some(disk) = self.disks.get(volume) else { return Cursor::default() };
         let text = self.machine.files().read_to_string(&disk.volume.path().join(CURSOR));
-        text.ok().and_then(|text| toml::from_str(&text).ok()).unwrap_or_default()
+        let cursor: Cursor = text.ok().and_then(|text| toml::from_str(&text).ok()).unwrap_or_default();
+        disk.volume.set_scrubbed(cursor.ended_s);
+        cursor
     }
 
     /// Writes down where the scrubbing of a volume is. Blocks.
     pub fn save_scrub_cursor(&self, volume: usize, cursor: &Cursor) {
         let Some(disk) = self.disks.get(volume) else { return };
+        disk.volume.set_scrubbed(cursor.ended_s);
         let write = || -> io::Result<()> {
             let text = toml::to_string(cursor).map_err(io::Error::other)?;
             self.machine.files().write_durably(&disk.volume.path().join(CURSOR), text.as_bytes())

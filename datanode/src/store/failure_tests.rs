@@ -127,11 +127,15 @@ fn the_scrubber_is_given_what_is_finalized_in_order_and_finds_its_place_again() 
     assert_eq!(store.finalized_after(0, BlockId(0), 2), [BlockId(3), BlockId(64)]);
     assert_eq!(store.finalized_after(0, BlockId(64), 9), [70, 200, 1000].map(BlockId));
     assert_eq!(store.finalized_after(1, BlockId(0), 9), [BlockId(5)]);
-    let cursor = crate::scrub::Cursor { began_s: 7, last: 70, is_done: false };
+    let cursor = crate::scrub::Cursor { began_s: 7, last: 70, is_done: false, ended_s: 5 };
     assert_eq!(store.scrub_cursor(0), crate::scrub::Cursor::default());
     store.save_scrub_cursor(0, &cursor);
+    let volume = |store: &Store| (store.volumes()[0].scrubbed_s, store.volumes()[0].bad_replicas);
+    assert_eq!(volume(&store), (5, 1));
     drop(store);
-    assert_eq!(open(&disk).expect("opened").scrub_cursor(0), cursor);
+    let store = open(&disk).expect("opened");
+    assert_eq!(store.scrub_cursor(0), cursor);
+    assert_eq!(volume(&store), (5, 0), "when it was scrubbed outlives the process");
 }
 
 #[test]

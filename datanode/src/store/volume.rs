@@ -65,6 +65,8 @@ pub struct Volume {
     has_failed: AtomicBool,
     is_retired: AtomicBool,
     is_suspected: AtomicBool,
+    scrubbed_s: AtomicU64,
+    bad_replicas: AtomicU64,
     _lock: DiskLock,
 }
 
@@ -110,6 +112,8 @@ impl Volume {
             has_failed: AtomicBool::new(false),
             is_retired: AtomicBool::new(false),
             is_suspected: AtomicBool::new(false),
+            scrubbed_s: AtomicU64::new(0),
+            bad_replicas: AtomicU64::new(0),
             _lock: lock,
         })
     }
@@ -212,6 +216,16 @@ impl Volume {
         self.is_suspected.swap(false, Ordering::Relaxed)
     }
 
+    /// The scrubber's last whole round ended at this time.
+    pub fn set_scrubbed(&self, unix_s: u64) {
+        self.scrubbed_s.store(unix_s, Ordering::Relaxed);
+    }
+
+    /// A replica was found bad.
+    pub fn count_bad(&self) {
+        self.bad_replicas.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// As the namenode is told of it.
     pub fn status(&self) -> VolumeStatusV1 {
         let (capacity_bytes, free) = self.space().unwrap_or((0, 0));
@@ -225,6 +239,8 @@ impl Volume {
             reserved_bytes: self.reserved_bytes,
             replicas: self.replica_count(),
             is_failed: self.has_failed(),
+            scrubbed_s: self.scrubbed_s.load(Ordering::Relaxed),
+            bad_replicas: self.bad_replicas.load(Ordering::Relaxed),
         }
     }
 

@@ -249,6 +249,8 @@ fn volume(storage: StorageId, remaining_bytes: u64) -> VolumeStatusV1 {
         reserved_bytes: 0,
         replicas: 0,
         is_failed: false,
+        scrubbed_s: 0,
+        bad_replicas: 0,
     }
 }
 

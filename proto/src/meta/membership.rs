@@ -28,6 +28,10 @@ pub struct VolumeStatusV1 {
     pub replicas: u64,
     /// Whether it has failed and is out of use.
     pub is_failed: bool,
+    /// When the scrubber's last round over it ended, seconds since 1970; 0: never.
+    pub scrubbed_s: u64,
+    /// Replicas on it that were found bad since the datanode was started, by whomever.
+    pub bad_replicas: u64,
 }
 
 /// A datanode joins.

@@ -147,6 +147,8 @@ impl Bench {
             reserved_bytes: 0,
             replicas: 0,
             is_failed: false,
+            scrubbed_s: 0,
+            bad_replicas: 0,
         };
         let request = RegisterRequestV1 {
             datanode: id,

@@ -374,6 +374,8 @@ pub fn volume(number: u8) -> VolumeStatusV1 {
         reserved_bytes: 0,
         replicas: 0,
         is_failed: false,
+        scrubbed_s: 0,
+        bad_replicas: 0,
     }
 }
 
