@@ -100,6 +100,11 @@ impl Planner {
     }
 }
 
+/// How long to rest after so many bytes, to read no more than `bytes_per_second` on average.
+pub fn rest(bytes: u64, bytes_per_second: u64) -> Duration {
+    Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / bytes_per_second.max(1))
+}
+
 /// While clients read or write, the scrubber is slower by this factor.
 const BUSY_FACTOR: u64 = 8;
 
@@ -123,8 +128,7 @@ impl Pace {
         let is_busy = moved_bytes != self.moved_bytes;
         self.moved_bytes = moved_bytes;
         let factor = if is_busy { BUSY_FACTOR } else { 1 };
-        let bytes = bytes.saturating_mul(factor);
-        Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / self.bytes_per_second.max(1))
+        rest(bytes.saturating_mul(factor), self.bytes_per_second)
     }
 }
 
