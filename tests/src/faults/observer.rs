@@ -1,5 +1,6 @@
 //! When the namenode notices that a datanode is not heard: asked again and again, by a thread of its own.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use serde::Serialize;
 use super::shared::Shared;
 use crate::wait;
 
-const INTERVAL: Duration = Duration::from_millis(10);
+const INTERVAL: Duration = Duration::from_millis(20);
 /// The namenode answers within this, or it is not looked at.
 const DEADLINE: Duration = Duration::from_millis(300);
 
@@ -47,12 +48,17 @@ struct Watched {
 #[derive(Debug, Default)]
 pub struct Observer {
     watched: Mutex<Vec<Watched>>,
+    /// Those that were heard when the namenode was last asked.
+    live: Mutex<BTreeSet<String>>,
     detections: Mutex<Vec<Detection>>,
 }
 
 impl Observer {
-    /// A datanode has just gone silent.
+    /// A datanode has just gone silent. One that is still missed from the fault before says nothing.
     pub fn begin(&self, host: String, silence: Silence) {
+        if !hold(&self.live).contains(&host) {
+            return;
+        }
         let detection = Detection { silence, avoided_ms: None, lost_ms: None };
         hold(&self.watched).push(Watched { host, since: Instant::now(), detection });
     }
@@ -68,6 +74,7 @@ impl Observer {
     /// The namenode is about to be broken too: what it notices from now on says nothing.
     pub fn forget(&self) {
         hold(&self.watched).clear();
+        hold(&self.live).clear();
     }
 
     /// All that was seen.
@@ -84,15 +91,15 @@ impl Observer {
         let client = client.connect(uri).expect("the address of the namenode");
         while !shared.is_stopping() {
             wait::pass(INTERVAL);
-            if !hold(&self.watched).is_empty()
-                && let Ok(datanodes) = client.datanode_report()
-            {
+            if let Ok(datanodes) = client.datanode_report() {
                 self.see(&datanodes);
             }
         }
     }
 
     fn see(&self, datanodes: &[DatanodeInfo]) {
+        let live = datanodes.iter().filter(|datanode| datanode.state == DatanodeState::Live);
+        *hold(&self.live) = live.map(|datanode| datanode.host.clone()).collect();
         for Watched { host, since, detection } in hold(&self.watched).iter_mut() {
             let Some(datanode) = datanodes.iter().find(|datanode| datanode.host == *host) else { continue };
             let now_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
