@@ -176,8 +176,9 @@ impl<'a> Injector<'a> {
 
     fn is_due(&self, active: &Active) -> bool {
         let over = active.began.elapsed().checked_sub(active.hold);
-        let has_met = match active.broken {
-            Broken::Calls { hits_before } => self.site.hits() > hits_before,
+        let has_met = match &active.broken {
+            Broken::Calls { hits_before } => self.site.hits() > *hits_before,
+            Broken::Writer(writer) => writer.has_flushed(),
             _ => true,
         };
         over.is_some_and(|over| has_met || over > GRACE)
