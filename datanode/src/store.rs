@@ -563,10 +563,13 @@ impl Store {
     }
 }
 
-/// Whether a disk has no room. An engine that writes less than it was given and is told no reason has met its end.
+/// Whether a disk has no room: by the kind, since an engine may wrap an error and lose its number. One that writes less
+/// than it was given and is told no reason has met the end of the disk.
 fn is_full(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
-        || error.kind() == io::ErrorKind::WriteZero
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::WriteZero
+    )
 }
 
 fn created(
