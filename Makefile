@@ -11,7 +11,7 @@ SIMULATE := $(if $(SEED),--seed $(SEED),--from $(FROM) --seeds $(SEEDS)) $(if $(
 # Faults that `make faults` injects; SEED=N decides which.
 N ?= 100
 
-.PHONY: help demo test test-core test-hdfs test-ml simulate bench faults lint doc deps build fuzz
+.PHONY: help demo test test-core test-hdfs test-ml simulate bench faults soak lint doc deps build fuzz
 
 help:
 	@echo "make demo       build, start a cluster, put data in, kill servers, read all back"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-core  format, clippy, unit, property, integration tests on real processes"
 	@echo "make simulate   the whole cluster from one seed, under faults: SEEDS=N [FROM=n], or SEED=n [TRACE=1]"
 	@echo "make faults     faults of all kinds into a real cluster under load: N=1000 SEED=1"
+	@echo "make soak       the same for ten minutes: SOAK_SECONDS=600 SEED=1"
 	@echo "make bench      throughput beside the limits of this machine (disk, loopback), and recovery of the namenode"
 	@echo "make fuzz       every decoder under libFuzzer, SECONDS=60 each (KEEP=1 adds what is found to the corpus)"
 	@echo "make lint       format and clippy"
@@ -57,6 +58,12 @@ faults: deps
 	@scripts/install-deps test
 	$(CARGO) build --quiet --workspace --bins
 	target/debug/faults --faults $(N) --seed $(or $(SEED),1)
+
+# Ten minutes, whatever the number of faults.
+soak: deps
+	@scripts/install-deps test
+	$(CARGO) build --quiet --workspace --bins
+	target/debug/faults --faults 1000000 --seconds $(or $(SOAK_SECONDS),600) --seed $(or $(SEED),1)
 
 bench: deps
 	@scripts/install-deps bench

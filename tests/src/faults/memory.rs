@@ -38,10 +38,9 @@ pub struct Memory {
 }
 
 /// A process from its start to its end.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 struct Incarnation {
     pid: i32,
-    #[serde(skip)]
     since: Instant,
     samples: Vec<Sample>,
 }
@@ -94,6 +93,14 @@ impl Memory {
             let (at_s, age_s) = ((now - self.begin).as_secs_f64(), (now - last.since).as_secs_f64());
             last.samples.push(Sample { at_s, age_s, resident_bytes, descriptors: descriptors_of(pid) });
         }
+    }
+
+    /// All samples, by process and incarnation.
+    pub fn samples(&self) -> BTreeMap<String, Vec<Vec<Sample>>> {
+        let of = |incarnations: &Vec<Incarnation>| {
+            incarnations.iter().map(|incarnation| incarnation.samples.clone()).collect()
+        };
+        self.processes.iter().map(|(name, incarnations)| (name.clone(), of(incarnations))).collect()
     }
 
     /// What is to be said of each process.

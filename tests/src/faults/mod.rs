@@ -106,6 +106,7 @@ pub fn run(options: &Options) -> Result<Report, String> {
         detections: report::detections(&observer.detections()),
         outages: report::outages(&shared.outages()),
         memory: injector.memory.growth(),
+        samples: injector.memory.samples(),
     };
     if !report.is_good() || options.logs.is_some() {
         keep_logs(&injector.site.cluster, options);

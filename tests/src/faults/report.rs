@@ -1,12 +1,13 @@
 //! What came of a run, for people and for programs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::ledger::Contradiction;
-use super::memory::Growth;
+use super::memory::{Growth, Sample};
 use super::observer::{Detection, Silence};
 use super::plan::KINDS;
 use super::shared::{OPERATIONS, Outage};
@@ -40,6 +41,8 @@ pub struct Report {
     pub outages: [Times; 2],
     /// Memory of the processes.
     pub memory: Vec<Growth>,
+    /// The same, second by second: by process and incarnation.
+    pub samples: BTreeMap<String, Vec<Vec<Sample>>>,
 }
 
 /// Faults of a kind.
