@@ -13,6 +13,7 @@ mod deletion;
 mod failure;
 #[cfg(test)]
 mod failure_tests;
+mod fences;
 pub mod journal;
 pub mod recovery;
 pub mod reopen;
@@ -42,6 +43,7 @@ use crate::error::{StartError, io_error};
 use crate::format::block::{Header, Layout, TailSlot};
 use crate::format::journal::{Event, Record};
 use crate::machine::Machine;
+use fences::Fences;
 use journal::Journal;
 use replica::Replica;
 use room::Promise;
@@ -154,6 +156,8 @@ pub struct Store {
     retired: AtomicUsize,
     replicas: Vec<Mutex<HashMap<BlockId, Arc<Replica>>>>,
     copies: Mutex<HashMap<BlockId, Arc<Replica>>>,
+    /// Blocks that recoveries asked for in vain.
+    fences: Fences,
     changes: Mutex<Changes>,
     changed: Condvar,
 }
@@ -185,6 +189,7 @@ impl Store {
             retired: AtomicUsize::new(0),
             replicas: (0..STRIPES).map(|_| Mutex::default()).collect(),
             copies: Mutex::default(),
+            fences: Fences::default(),
             changes: Mutex::default(),
             changed: Condvar::new(),
         };
@@ -255,7 +260,8 @@ impl Store {
     /// Makes a replica: its file with header, its room, its journal record; and the seat of who writes it. Blocks.
     ///
     /// # Errors
-    /// `ReplicaExists`, `NoRoom`, `VolumeFailed`, `InvalidArgument` for a volume of another, `Io`.
+    /// `ReplicaExists`, `NoRoom`, `VolumeFailed`, `InvalidArgument` for a volume of another, `Io`; `StampMismatch` for a
+    /// writer that is late: see [`fences`].
     pub fn create(&self, new: &NewReplica) -> Result<(Created, Seat), WireError> {
         let (index, promise) = self.promise_new(new)?;
         let disk = &self.disks[index];
@@ -308,11 +314,32 @@ impl Store {
                 format!("there is a replica of block {} already", new.block),
             ));
         }
+        let floor = self.fences.floor_of(new.block);
+        if new.stamp < floor {
+            let message =
+                format!("new replicas of block {} have stamps from {floor} on, not {}", new.block, new.stamp);
+            return Err(WireError::new(Code::StampMismatch, message));
+        }
         let block = BlockRefV1 { block: new.block, stamp: new.stamp, length: 0 };
         let replica = Arc::new(Replica::new(block, index as u16, ReplicaState::BeingWritten, 0));
         let seat = Seat::first(&replica);
         stripe.insert(new.block, replica.clone());
         Ok((replica, seat))
+    }
+
+    /// Finds a replica for a recovery. If there is none, none of an older stamp is made from now on.
+    pub fn find_or_fence(&self, block: BlockId, recovery_stamp: Stamp) -> Option<Arc<Replica>> {
+        let stripe = self.stripe(block).lock();
+        let replica = stripe.get(&block).filter(|replica| !replica.is_gone()).cloned();
+        if replica.is_none() {
+            self.fences.add(block, recovery_stamp);
+        }
+        replica
+    }
+
+    /// The namenode has given out stamps up to `last` before this process joined it.
+    pub fn joined(&self, last: Stamp) {
+        self.fences.begin(last);
     }
 
     /// A replica could not be made.

@@ -266,7 +266,13 @@ fn membership(examples: &mut Examples) {
     let epoch = RegistrationEpoch(6);
     examples.add(
         "RegisterReply",
-        &RegisterReplyV1 { epoch, proof: [7; 32], clock_s: 8, heartbeat_interval_ms: 1000 },
+        &RegisterReplyV1 {
+            epoch,
+            proof: [7; 32],
+            clock_s: 8,
+            last_stamp: Stamp(9),
+            heartbeat_interval_ms: 1000,
+        },
     );
     let written = vec![BlockId(9)];
     let heartbeat = HeartbeatRequestV1 {

@@ -300,6 +300,23 @@ fn damage_is_found_when_the_namenode_asks() {
 }
 
 #[test]
+fn a_writer_that_is_late_is_refused_where_a_recovery_found_nothing() {
+    engines(|choice| {
+        let mut node = TestNode::start(choice, 1);
+        let block = block(vec![node.on(0)]);
+        node.begin(Stamp(12));
+        node.reported("that there is none", |change| {
+            matches!(change, ReplicaChangeV1::Deleted(_)).then_some(())
+        });
+        for stamp in [block.stamp, Stamp(11)] {
+            let late = block.open(&[0], stamp, WriteStage::Create).map(drop).expect_err("refused");
+            assert_eq!(late.0.code, Code::StampMismatch, "{}", late.0);
+        }
+        block.open(&[0], Stamp(12), WriteStage::Create).expect("given out after it");
+    });
+}
+
+#[test]
 fn a_replica_that_is_deleted_while_it_is_written_is_gone() {
     engines(|choice| {
         for shard in 0..SHARDS {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use ringfs_proto::Code;
+use ringfs_proto::meta::data::WriteStage;
 use ringfs_sdk::{Client, CreateOptions, Kind};
 use ringfs_tests::cluster::{Cluster, Options, file_options};
 use ringfs_tests::data::Pattern;
@@ -283,6 +285,26 @@ fn a_replica_that_a_restart_has_cut_is_heard_before_the_length_is_chosen() {
         cluster.start_all();
         recover(&client, "/f");
         check(&client, "/f", acked, acked);
+    }
+}
+
+#[test]
+fn a_writer_that_opens_its_block_when_the_file_is_closed_is_refused() {
+    for engine in ENGINES {
+        let mut cluster = cluster(engine, 1, PATIENT);
+        let client = cluster.client();
+        // It was given a block, and stands still before it opens its pipeline.
+        let block = TestBlock::new(&cluster, "/f", BLOCK);
+        recover(&client, "/f");
+        check(&client, "/f", 0, 0);
+        let open = |block: &TestBlock| {
+            let opened = block.open(&[0], block.stamp, WriteStage::Create);
+            opened.map(drop).expect_err("no byte of it would be in the file").0.code
+        };
+        assert_eq!(open(&block), Code::StampMismatch);
+        cluster.datanodes[0].kill_9();
+        cluster.start_all();
+        assert_eq!(open(&block.rejoined(&cluster)), Code::StampMismatch, "after a restart as well");
     }
 }
 

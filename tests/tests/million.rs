@@ -134,8 +134,8 @@ impl Namenode {
             Op::Register => {
                 let request = RegisterRequestV1::decode(meta).expect("a registration");
                 let proof = key().prove("accept", &request.nonce, &request.datanode.0);
-                let epoch = RegistrationEpoch(9);
-                RegisterReplyV1 { epoch, proof, clock_s: 1, heartbeat_interval_ms: 1000 }
+                let (epoch, last_stamp) = (RegistrationEpoch(9), Stamp(0));
+                RegisterReplyV1 { epoch, proof, clock_s: 1, last_stamp, heartbeat_interval_ms: 1000 }
                     .encode_into(&mut out);
             }
             Op::Heartbeat => HeartbeatReplyV1 { clock_s: 1, commands: Vec::new() }.encode_into(&mut out),

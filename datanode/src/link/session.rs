@@ -213,6 +213,8 @@ impl Session {
         (self.connection.is_joined, self.connection.epoch) = (true, reply.epoch);
         self.connection.heartbeat_interval = interval.max(HEARTBEAT_INTERVAL_MIN);
         self.connection.heartbeat_at = now + self.connection.heartbeat_interval;
+        // Before the clock, without which nobody writes.
+        self.node.store.joined(reply.last_stamp);
         self.node.set_clock(reply.clock_s);
         let reports = self.node.store.volumes().into_iter().map(|volume| Outgoing::Report(volume.storage));
         self.connection.messages.extend(reports);
@@ -392,7 +394,9 @@ mod tests {
                     let proof = key().prove("accept", &request.nonce, &id);
                     let epoch = RegistrationEpoch(9);
                     let heartbeat_interval_ms = INTERVAL.as_millis() as u32;
-                    RegisterReplyV1 { epoch, proof, clock_s: 1, heartbeat_interval_ms }.encode_into(&mut out);
+                    let last_stamp = Stamp(0);
+                    RegisterReplyV1 { epoch, proof, clock_s: 1, last_stamp, heartbeat_interval_ms }
+                        .encode_into(&mut out);
                 }
                 Op::Heartbeat => {
                     let commands = core::mem::take(&mut self.commands);
@@ -476,7 +480,8 @@ mod tests {
         let call = Header::request(Op::Register, CallId(1)).reply();
         let mut meta = Vec::new();
         let proof = [0; 32];
-        RegisterReplyV1 { epoch: RegistrationEpoch(1), proof, clock_s: 1, heartbeat_interval_ms: 1 }
+        let (epoch, last_stamp) = (RegistrationEpoch(1), Stamp(0));
+        RegisterReplyV1 { epoch, proof, clock_s: 1, last_stamp, heartbeat_interval_ms: 1 }
             .encode_into(&mut meta);
         let answered = fixture.session.answered(fixture.now, &call, &meta);
         assert!(matches!(answered, Err(LinkError::Protocol(_))), "no proof of the key");

@@ -22,7 +22,7 @@ impl<E: Engine> Shard<E> {
     async fn try_begin(&self, begin: &BeginRecoveryV1) -> Result<(), WireError> {
         let BeginRecoveryV1 { block, storage, recovery_stamp } = *begin;
         let store = &self.node.store;
-        let replica = store.find(block).filter(|replica| !replica.is_gone());
+        let replica = store.find_or_fence(block, recovery_stamp);
         let Some(replica) = replica.filter(|replica| store.storage_of(replica) == storage) else {
             store.report_missing(storage, block, recovery_stamp);
             return Ok(());

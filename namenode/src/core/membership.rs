@@ -65,6 +65,7 @@ impl Core {
             epoch,
             proof: self.key.prove("accept", &request.nonce, &request.datanode.0),
             clock_s: now.wall_ms / 1000,
+            last_stamp: self.last_ids.1,
             heartbeat_interval_ms: self.config.heartbeat_interval_ms,
         })
     }

@@ -70,6 +70,9 @@ pub struct RegisterReplyV1 {
     pub proof: [u8; 32],
     /// The namenode's clock, seconds since 1970, for the expiry of capabilities.
     pub clock_s: u64,
+    /// The last stamp that was given out: a writer that comes to a process that has just started, for a new replica with
+    /// this stamp or an older one, may have been fenced before.
+    pub last_stamp: Stamp,
     /// Between two heartbeats.
     pub heartbeat_interval_ms: u32,
 }
