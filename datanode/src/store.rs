@@ -3,6 +3,7 @@
 //! Shards look a replica up once per request. What blocks (files made, finalized, deleted) is written as plain
 //! functions here and run by the shards on helper threads.
 
+mod changes;
 pub mod compaction;
 #[cfg(test)]
 mod compaction_tests;
@@ -25,12 +26,10 @@ mod tests;
 pub mod volume;
 
 use std::collections::HashMap;
-use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::task::{Poll, Waker};
 
 use parking_lot::{Condvar, Mutex};
 use ringfs_disk::{Create, OpenOptions};
@@ -43,6 +42,7 @@ use crate::error::{StartError, io_error};
 use crate::format::block::{Header, Layout, TailSlot};
 use crate::format::journal::{Event, Record};
 use crate::machine::Machine;
+use changes::Changes;
 use fences::Fences;
 use journal::Journal;
 use replica::Replica;
@@ -160,15 +160,6 @@ pub struct Store {
     fences: Fences,
     changes: Mutex<Changes>,
     changed: Condvar,
-}
-
-/// Changes that wait to be reported, in order, and a task that waits for them.
-#[derive(Debug, Default)]
-struct Changes {
-    waiting: Vec<(StorageId, ReplicaChangeV1)>,
-    /// There is something else to tell.
-    is_nudged: bool,
-    waker: Option<Waker>,
 }
 
 impl Store {
@@ -493,53 +484,6 @@ impl Store {
         corrupt.sort_by_key(|replica: &BlockRefV1| replica.block);
         let corrupt = corrupt.into_iter().map(ReplicaChangeV1::Corrupt).collect();
         (replicas, corrupt)
-    }
-
-    /// Takes the changes that wait to be reported, in order.
-    pub fn take_changes(&self) -> Vec<(StorageId, ReplicaChangeV1)> {
-        let mut changes = self.changes.lock();
-        changes.is_nudged = false;
-        core::mem::take(&mut changes.waiting)
-    }
-
-    /// Waits until there are changes to report, or somebody wakes, for at most `timeout`. Blocks.
-    pub fn wait_for_changes(&self, timeout: std::time::Duration) {
-        let mut changes = self.changes.lock();
-        if changes.waiting.is_empty() && !changes.is_nudged {
-            let _timed_out = self.changed.wait_for(&mut changes, timeout);
-        }
-    }
-
-    /// Waits until there are changes to report. For one task at a time.
-    ///
-    /// # Cancel safety
-    /// May be dropped at any time.
-    pub async fn changed(&self) {
-        poll_fn(|context| {
-            let mut changes = self.changes.lock();
-            if !changes.waiting.is_empty() || changes.is_nudged {
-                return Poll::Ready(());
-            }
-            changes.waker = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
-    }
-
-    /// Wakes the thread that waits for changes.
-    pub fn wake(&self) {
-        self.changed.notify_all();
-    }
-
-    fn report(&self, storage: StorageId, change: ReplicaChangeV1) {
-        let mut changes = self.changes.lock();
-        changes.waiting.push((storage, change));
-        let waker = changes.waker.take();
-        drop(changes);
-        self.changed.notify_one();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
     }
 
     /// Makes the name of a block file durable, and those of the directories that may be new with it.
