@@ -106,8 +106,15 @@ pub fn binary() -> PathBuf {
 }
 
 impl Server {
-    /// Starts it and waits until it listens.
+    /// Starts it and waits until it listens. While somebody else has the port that it kept, a client for instance that was
+    /// given it for a connection, it is started again.
     pub fn start(&mut self) -> &Ready {
+        wait::until(&format!("{} has its port", self.role), || self.try_start());
+        self.ready.as_ref().expect("it listens")
+    }
+
+    /// `None`: its port is taken.
+    fn try_start(&mut self) -> Option<()> {
         let ready_file = self.dir.join("ready.json");
         drop(fs::remove_file(&ready_file));
         let mut command = match &self.host {
@@ -119,11 +126,19 @@ impl Server {
         command.arg("--with-parent").arg(std::process::id().to_string());
         let mut process = Process::start(self.role, command, &self.dir.join("log"), self.sandbox);
         let ready = wait::until(&format!("{} listens", self.role), || {
-            assert!(process.ended().is_none(), "{} ended at its start:\n{}", self.role, process.log());
-            serde_json::from_str(&fs::read_to_string(&ready_file).ok()?).ok()
+            if process.ended().is_some() {
+                let log = process.log();
+                let is_taken =
+                    log.trim_end().lines().last().is_some_and(|line| line.contains("Address already in use"));
+                assert!(is_taken, "{} ended at its start:\n{log}", self.role);
+                return Some(None);
+            }
+            let text = fs::read_to_string(&ready_file).ok()?;
+            serde_json::from_str::<Ready>(&text).ok().map(Some)
         });
         self.process = Some(process);
-        self.ready.insert(ready)
+        self.ready = Some(ready?);
+        Some(())
     }
 
     /// Its configuration: what is changed there counts from the next start on.
