@@ -4,11 +4,12 @@
 //! only look at the page cache) is done here by plain system calls that do not wait; only waiting is left to it.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::pin::Pin;
@@ -56,8 +57,8 @@ pub fn run_shard<S: Service>(
         let foreground = proxy.create_task_queue(Shares::Static(FOREGROUND_SHARES), latency, "foreground");
         let background =
             proxy.create_task_queue(Shares::Static(BACKGROUND_SHARES), Latency::NotImportant, "background");
-        let (socket, spare) = (Rc::new(Cell::new(Some(socket))), Rc::default());
-        service.run(Glommio { shard, foreground, background, socket, spare }, stop).await;
+        let (socket, spare, tried) = (Rc::new(Cell::new(Some(socket))), Rc::default(), Rc::default());
+        service.run(Glommio { shard, foreground, background, socket, spare, tried }, stop).await;
     });
     Ok(())
 }
@@ -91,6 +92,8 @@ pub struct Glommio {
     background: TaskQueueHandle,
     socket: Rc<Cell<Option<std::net::TcpListener>>>,
     spare: Spare,
+    /// Devices of which glommio knows whether they can be polled.
+    tried: Rc<RefCell<BTreeSet<u64>>>,
 }
 
 impl Engine for Glommio {
@@ -144,7 +147,9 @@ impl Engine for Glommio {
         let mut options = OpenOptions::new();
         options.read(true).write(access != Access::BufferedRead).mode(0o600);
         let inner = match (access, create) {
-            (Access::Direct, Create::Existing) => Inner::Direct(open_direct(&options, path).await?),
+            (Access::Direct, Create::Existing) if self.is_polling_tried(path).await? => {
+                Inner::Direct(open_direct(&options, path).await?)
+            }
             (Access::Direct, Create::New) => {
                 let made = path.to_owned();
                 let empty = self.blocking(move || make_with_a_block(&made)).await?;
@@ -170,6 +175,33 @@ impl Engine for Glommio {
     }
 }
 
+impl Glommio {
+    /// Lets glommio try whether the device of a file can be polled, if it has not, on a file whose first block is on the disk.
+    /// `false`: there is no room for one, and the file is better opened without direct I/O.
+    async fn is_polling_tried(&self, path: &Path) -> io::Result<bool> {
+        let device = std::fs::metadata(path)?.dev();
+        if self.tried.borrow().contains(&device) {
+            return Ok(true);
+        }
+        let scratch = path.with_file_name(format!(".polling-{}", self.shard));
+        let made = self.blocking(move || {
+            // What a kill left behind.
+            drop(std::fs::remove_file(&scratch));
+            let made = make_with_a_block(&scratch);
+            drop(std::fs::remove_file(&scratch));
+            made
+        });
+        let Ok(file) = made.await else { return Ok(false) };
+        let mut options = OpenOptions::new();
+        let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+        if open_direct(options.read(true), Path::new(&name)).await.is_err() {
+            return Ok(false);
+        }
+        self.tried.borrow_mut().insert(device);
+        Ok(true)
+    }
+}
+
 /// Opens for direct I/O. glommio unwraps a look at the path's file system: the file may be deleted just then.
 async fn open_direct(options: &OpenOptions, path: &Path) -> io::Result<Rc<DmaFile>> {
     let opened = AssertUnwindSafe(options.dma_open(path)).catch_unwind().await;
@@ -179,7 +211,7 @@ async fn open_direct(options: &OpenOptions, path: &Path) -> io::Result<Rc<DmaFil
 }
 
 /// Makes a file whose first block is on the disk. At the first file of a device glommio tries whether it can be polled,
-/// by reading the beginning; of an empty file it would believe anything.
+/// by reading the beginning; where there is no block to read it would believe anything, and poll for ever what cannot be.
 fn make_with_a_block(path: &Path) -> io::Result<std::fs::File> {
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all_at(&[0; super::DIRECT_ALIGN], 0)?;
