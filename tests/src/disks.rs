@@ -2,12 +2,17 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const BALLAST: &str = "ballast";
 /// What a filled disk still has: less than any block file asks for.
 const LEFT_BYTES: u64 = 64 << 10;
+/// How often it is asked for what is left when others took some of it meanwhile.
+const FILL_TRIES_MAX: usize = 16;
+/// What the operating system counts the blocks of a file in.
+const SECTOR_BYTES: u64 = 512;
 
 /// A mounted disk; gone when dropped.
 #[derive(Debug)]
@@ -34,17 +39,25 @@ impl Disk {
         Ok(Self { mount: mount.to_owned() })
     }
 
-    /// Takes all free room.
+    /// Takes all free room, also while others write: what they take in between is asked for again.
     ///
     /// # Errors
     /// What the operating system says.
     pub fn fill(&self) -> io::Result<()> {
         let ballast = File::create(self.mount.join(BALLAST))?;
-        let space = nix::sys::statvfs::statvfs(&self.mount)?;
-        let free = space.blocks_available() * space.fragment_size();
-        let len = free.saturating_sub(LEFT_BYTES);
-        let len = i64::try_from(len).map_err(io::Error::other)?;
-        Ok(nix::fcntl::posix_fallocate(&ballast, 0, len)?)
+        let mut filled = Ok(());
+        for _ in 0..FILL_TRIES_MAX {
+            let space = nix::sys::statvfs::statvfs(&self.mount)?;
+            let free = space.blocks_available() * space.fragment_size();
+            let taken = ballast.metadata()?.blocks() * SECTOR_BYTES;
+            let len = (taken + free.saturating_sub(LEFT_BYTES)).max(SECTOR_BYTES);
+            let len = i64::try_from(len).map_err(io::Error::other)?;
+            filled = nix::fcntl::posix_fallocate(&ballast, 0, len);
+            if filled != Err(nix::errno::Errno::ENOSPC) {
+                break;
+            }
+        }
+        Ok(filled?)
     }
 
     /// Gives the room back.
