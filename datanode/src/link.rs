@@ -22,6 +22,8 @@ pub use session::{Session, Step};
 
 /// Between two attempts to reach the namenode.
 const RECONNECT: Duration = Duration::from_millis(150);
+/// Between two looks whether the namenode is still there, while nothing is to be said.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the namenode may take to answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
 
@@ -191,10 +193,27 @@ impl Shell {
                 self.session.answered(self.begin.elapsed(), &header, &meta)
             }
             Step::Wait(until) => {
-                self.node.store.wait_for_changes(until.saturating_sub(self.begin.elapsed()));
-                Ok(())
+                let wait = until.saturating_sub(self.begin.elapsed()).min(LOOK_INTERVAL);
+                self.node.store.wait_for_changes(wait);
+                Ok(look_for_end(stream)?)
             }
         }
+    }
+}
+
+/// Whether the namenode is gone, which a heartbeat would find out only when it is due.
+///
+/// # Errors
+/// `UnexpectedEof`, or what reading says.
+fn look_for_end(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nonblocking(true)?;
+    let peeked = stream.peek(&mut [0]);
+    stream.set_nonblocking(false)?;
+    match peeked {
+        Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+        // Nothing is due, and what comes unasked is found out by the next call.
+        _ => Ok(()),
     }
 }
 
@@ -215,4 +234,28 @@ fn read_reply(stream: &mut TcpStream) -> Result<(Header, Vec<u8>), LinkError> {
     stream.read_exact(&mut meta)?;
     header.check_meta(&meta)?;
     Ok((header, meta))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_namenode_is_seen_without_a_call() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bound");
+        let mut ours = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
+        let (mut theirs, _) = listener.accept().expect("accepted");
+        look_for_end(&ours).expect("silence is no end");
+        theirs.write_all(&[7, 8]).expect("sent");
+        let mut bytes = [0; 2];
+        ours.read_exact(&mut bytes).expect("reading waits again after a look");
+        assert_eq!(bytes, [7, 8]);
+        drop(theirs);
+        // The end arrives by the kernel: reading waits for it.
+        assert_eq!(ours.read(&mut bytes).expect("the end"), 0);
+        let error = look_for_end(&ours).expect_err("it is gone");
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
 }
