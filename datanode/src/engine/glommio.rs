@@ -9,7 +9,7 @@ use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::pin::Pin;
@@ -57,8 +57,8 @@ pub fn run_shard<S: Service>(
         let foreground = proxy.create_task_queue(Shares::Static(FOREGROUND_SHARES), latency, "foreground");
         let background =
             proxy.create_task_queue(Shares::Static(BACKGROUND_SHARES), Latency::NotImportant, "background");
-        let (socket, spare, tried) = (Rc::new(Cell::new(Some(socket))), Rc::default(), Rc::default());
-        service.run(Glommio { shard, foreground, background, socket, spare, tried }, stop).await;
+        let (socket, spare, unpolled) = (Rc::new(Cell::new(Some(socket))), Rc::default(), Rc::default());
+        service.run(Glommio { shard, foreground, background, socket, spare, unpolled }, stop).await;
     });
     Ok(())
 }
@@ -92,8 +92,8 @@ pub struct Glommio {
     background: TaskQueueHandle,
     socket: Rc<Cell<Option<std::net::TcpListener>>>,
     spare: Spare,
-    /// Devices of which glommio knows whether they can be polled.
-    tried: Rc<RefCell<BTreeSet<u64>>>,
+    /// Devices that glommio does not poll.
+    unpolled: Rc<RefCell<BTreeSet<u64>>>,
 }
 
 impl Engine for Glommio {
@@ -147,15 +147,10 @@ impl Engine for Glommio {
         let mut options = OpenOptions::new();
         options.read(true).write(access != Access::BufferedRead).mode(0o600);
         let inner = match (access, create) {
-            (Access::Direct, Create::Existing) if self.is_polling_tried(path).await? => {
+            (Access::Direct, _) => {
+                self.without_polling(path).await?;
+                options.create_new(create == Create::New);
                 Inner::Direct(open_direct(&options, path).await?)
-            }
-            (Access::Direct, Create::New) => {
-                let made = path.to_owned();
-                let empty = self.blocking(move || make_with_a_block(&made)).await?;
-                let file = open_direct(&options, path).await?;
-                empty.set_len(0)?;
-                Inner::Direct(file)
             }
             _ => {
                 options.create_new(create == Create::New);
@@ -176,29 +171,31 @@ impl Engine for Glommio {
 }
 
 impl Glommio {
-    /// Lets glommio try whether the device of a file can be polled, if it has not, on a file whose first block is on the disk.
-    /// `false`: there is no room for one, and the file is better opened without direct I/O.
-    async fn is_polling_tried(&self, path: &Path) -> io::Result<bool> {
-        let device = std::fs::metadata(path)?.dev();
-        if self.tried.borrow().contains(&device) {
-            return Ok(true);
+    /// Keeps direct I/O of a file's device out of the ring that is polled.
+    ///
+    /// At the first file of a device glommio tries whether the device can be polled, by reading the beginning. Where there is
+    /// no block to read it would believe anything, and kernels have accepted reads that then span in a worker for ever. Polling
+    /// costs CPU, and few devices are set up for it; so the first file is one that cannot be read.
+    async fn without_polling(&self, path: &Path) -> io::Result<()> {
+        let directory = path.parent().unwrap_or(path);
+        let device = std::fs::metadata(directory)?.dev();
+        if self.unpolled.borrow().contains(&device) {
+            return Ok(());
         }
-        let scratch = path.with_file_name(format!(".polling-{}", self.shard));
-        let made = self.blocking(move || {
-            // What a kill left behind.
-            drop(std::fs::remove_file(&scratch));
-            let made = make_with_a_block(&scratch);
-            drop(std::fs::remove_file(&scratch));
-            made
-        });
-        let Ok(file) = made.await else { return Ok(false) };
-        let mut options = OpenOptions::new();
+        let scratch = directory.join(format!(".unreadable-{}", self.shard));
+        let options = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
+        let file = self
+            .blocking(move || {
+                let file = options.open(&scratch);
+                // Another task may have removed it.
+                drop(std::fs::remove_file(&scratch));
+                file
+            })
+            .await?;
         let name = format!("/proc/self/fd/{}", file.as_raw_fd());
-        if open_direct(options.read(true), Path::new(&name)).await.is_err() {
-            return Ok(false);
-        }
-        self.tried.borrow_mut().insert(device);
-        Ok(true)
+        open_direct(OpenOptions::new().write(true), Path::new(&name)).await?;
+        self.unpolled.borrow_mut().insert(device);
+        Ok(())
     }
 }
 
@@ -208,15 +205,6 @@ async fn open_direct(options: &OpenOptions, path: &Path) -> io::Result<Rc<DmaFil
     let opened =
         opened.map_err(|_panic| io::Error::new(io::ErrorKind::NotFound, "deleted while it was opened"))?;
     opened.map(Rc::new).map_err(io::Error::from)
-}
-
-/// Makes a file whose first block is on the disk. At the first file of a device glommio tries whether it can be polled,
-/// by reading the beginning; where there is no block to read it would believe anything, and poll for ever what cannot be.
-fn make_with_a_block(path: &Path) -> io::Result<std::fs::File> {
-    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all_at(&[0; super::DIRECT_ALIGN], 0)?;
-    file.sync_data()?;
-    Ok(file)
 }
 
 /// Memory for direct writes, from the shard's pool.
