@@ -110,10 +110,17 @@ impl TestBlock {
         Self { key: cluster.cluster_file().key, block, stamp, limit: length, nodes: nodes_of(cluster) }
     }
 
-    /// The same block after datanodes were started again: their ports are others.
+    /// The same block after datanodes were started again, which have reached the namenode.
     #[must_use]
     pub fn rejoined(&self, cluster: &Cluster) -> Self {
-        Self { nodes: nodes_of(cluster), ..self.clone() }
+        let block = Self { nodes: nodes_of(cluster), ..self.clone() };
+        let is_running = |node: &usize| cluster.datanodes[*node].process.is_some();
+        for node in (0..block.nodes.len()).filter(is_running) {
+            wait::until_true("the datanode has joined", || {
+                block.info(node).map_or_else(|error| error.code != Code::Busy, |_| true)
+            });
+        }
+        block
     }
 
     /// Opens the block under a stamp.
