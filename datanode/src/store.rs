@@ -252,7 +252,7 @@ impl Store {
     ///
     /// # Errors
     /// `ReplicaExists`, `NoRoom`, `VolumeFailed`, `InvalidArgument` for a volume of another, `Io`; `StampMismatch` for a
-    /// writer that is late: see [`fences`].
+    /// writer that is late: see `store/fences.rs`.
     pub fn create(&self, new: &NewReplica) -> Result<(Created, Seat), WireError> {
         let (index, promise) = self.promise_new(new)?;
         let disk = &self.disks[index];
