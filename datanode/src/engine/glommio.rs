@@ -27,6 +27,9 @@ use super::{Access, Create, Engine, File, Listener, Reader, Service, Weight, Wri
 
 /// Memory of a shard's pool for direct I/O. Registered with the kernel where its limit for locked memory allows.
 pub const IO_MEMORY_BYTES: usize = 48 << 20;
+/// What of glommio is not to be logged: its only message there says that a device is not polled, which is as it should be
+/// (see `without_polling`).
+pub const NOT_LOGGED: &str = "glommio::reactor=off";
 /// Weights of the two task queues.
 const FOREGROUND_SHARES: usize = 1000;
 const BACKGROUND_SHARES: usize = 50;

@@ -24,7 +24,7 @@ use std::os::fd::RawFd;
 use std::path::Path;
 use std::time::Duration;
 
-pub use start::{Engines, Options, start};
+pub use start::{Engines, NOT_LOGGED, Options, start};
 pub use stop::Stop;
 use system::allocate;
 pub use system::blocked_calls;

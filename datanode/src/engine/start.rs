@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+pub use super::glommio::NOT_LOGGED;
 use super::glommio::{probe, run_shard as run_on_glommio};
 use super::threads::{Pool, run_shard as run_on_threads};
 use super::{Service, Stop};
