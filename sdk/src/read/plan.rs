@@ -22,6 +22,8 @@ pub(crate) struct Piece<'a> {
     done: usize,
     place: Arc<Place>,
     failed: Vec<SocketAddr>,
+    /// Those that failed before the locations were fetched anew: asked again when all others have failed.
+    avoided: Vec<SocketAddr>,
     needs_refresh: bool,
     /// Whether a replica has only not answered since the locations were fetched: it may come back.
     may_come_back: bool,
@@ -73,6 +75,7 @@ impl<'a> Piece<'a> {
             done: 0,
             place,
             failed: Vec::new(),
+            avoided: Vec::new(),
             needs_refresh: false,
             may_come_back: false,
         }
@@ -87,10 +90,15 @@ impl<'a> Piece<'a> {
         self.needs_refresh || self.next_replica().is_none()
     }
 
-    /// Fresh locations: every replica may be asked again.
+    /// Fresh locations: every replica may be asked again, those that have failed last. What one lacks, of an open block whose
+    /// writer died for instance, another may have, and the namenode names them in the same order as before.
     pub fn refresh(&mut self, place: Arc<Place>) {
         (self.place, self.needs_refresh, self.may_come_back) = (place, false, false);
-        self.failed.clear();
+        for node in self.failed.drain(..) {
+            if !self.avoided.contains(&node) {
+                self.avoided.push(node);
+            }
+        }
     }
 
     /// Whether waiting may help: a replica did not answer, or none is known yet.
@@ -112,7 +120,9 @@ impl<'a> Piece<'a> {
     }
 
     fn untried(&self) -> impl Iterator<Item = SocketAddr> {
-        self.place.replicas.iter().copied().filter(|address| !self.failed.contains(address))
+        let is_avoided = |address: &SocketAddr| self.avoided.contains(address);
+        let replicas = self.place.replicas.iter().copied().filter(|address| !self.failed.contains(address));
+        replicas.clone().filter(move |address| !is_avoided(address)).chain(replicas.filter(is_avoided))
     }
 
     /// The rest of this piece, from the best replica that has not failed.
@@ -246,5 +256,24 @@ mod tests {
         let error = TransportError::refused(node, WireError::new(Code::CapabilityExpired, "late"));
         pieces[0].settle(node, 0, Some(&error));
         assert!(pieces[0].needs_refresh());
+    }
+
+    #[test]
+    fn after_a_refresh_those_that_failed_are_asked_last() {
+        let locations = file(100, 100);
+        let mut memory = [0; 10];
+        let mut ranges = [(0, &mut memory[..])];
+        let mut pieces = cut(&mut ranges, &locations);
+        let piece = &mut pieces[0];
+        let short = |node| TransportError::refused(node, WireError::new(Code::OutOfRange, "it has less"));
+        for port in [1, 2] {
+            let node = piece.fetch().expect("a replica").node;
+            assert_eq!(node.port(), port, "in the namenode's order, but for what has failed");
+            piece.settle(node, 0, Some(&short(node)));
+            assert!(piece.needs_refresh());
+            let place = piece.place.clone();
+            piece.refresh(place);
+        }
+        assert_eq!(piece.fetch().expect("all again").node.port(), 1);
     }
 }

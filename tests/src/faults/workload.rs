@@ -240,11 +240,6 @@ pub fn look(client: &Client, path: &str, seed: u64) -> Result<Seen, Error> {
         Err(_) if client.stat(path).is_err_and(|error| error.kind() == Kind::NotFound) => {
             return Ok(Seen::Missing);
         }
-        // What its writer had sent, and nobody had acknowledged, was lost with the replica that had it: the file is shorter
-        // for who opens it again. Whether it is long enough is for the caller to say.
-        Err(_) if is_open && client.open(path).is_ok_and(|again| again.len() < length) => {
-            return look(client, path, seed);
-        }
         Err(error) => return Err(error),
     };
     let expected = Pattern { seed }.bytes(0, read);
