@@ -14,8 +14,10 @@ mod recovery;
 mod replication;
 mod safe_mode;
 mod sessions;
+mod summaries;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod verification;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -42,6 +44,7 @@ use recovery::Recoveries;
 use replication::Replication;
 use safe_mode::SafeMode;
 use sessions::Sessions;
+use summaries::Summaries;
 
 /// The time, as the shell knows it.
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +97,7 @@ pub struct Core {
     /// The highest ids that were applied or are logged.
     last_ids: (BlockId, Stamp),
     parked: Parked,
+    summaries: Summaries,
     answers: Vec<Answer>,
     effects: Vec<Effect>,
     metrics: Metrics,
@@ -145,6 +149,7 @@ impl Core {
             is_writing: false,
             last_ids,
             parked: Parked::default(),
+            summaries: Summaries::default(),
             answers: Vec::new(),
             effects: Vec::new(),
             metrics: Metrics::default(),
@@ -158,9 +163,12 @@ impl Core {
     pub fn call(&mut self, call: Call, now: Now) {
         self.metrics.count_call(call.request.op());
         if call.caller.role == Role::Client {
-            self.sessions.attach(call.caller.connection, call.caller.session);
+            let who = || (call.caller.user.clone(), call.caller.address.to_string());
+            self.sessions.attach(call.caller.connection, call.caller.session, who);
         }
-        if let Some(result) = self.read(&call, now) {
+        if let Request::ContentSummary(_) = call.request {
+            self.begin_summary(call);
+        } else if let Some(result) = self.read(&call, now) {
             self.answer(call, result);
         } else if let Some(result) = self.datanode_call(&call, now) {
             self.answer(call, result);
@@ -178,6 +186,16 @@ impl Core {
                 self.apply(pending, now);
             }
         }
+    }
+
+    /// Whether there is work that nobody has to ask for again; then [`Core::work`] does some of it.
+    pub fn has_work(&self) -> bool {
+        self.summaries.is_waiting()
+    }
+
+    /// Does a bounded piece of the work that is left: a few milliseconds at most.
+    pub fn work(&mut self) {
+        self.go_on_summing();
     }
 
     /// A connection is gone.
@@ -264,6 +282,9 @@ fn audit(call: &Call, result: &Result<Reply, WireError>) {
     let (path, target) = match &call.request {
         Request::Stat(request) => (request.path.as_str(), ""),
         Request::List(request) => (request.path.as_str(), ""),
+        Request::Walk(request) => (request.path.as_str(), ""),
+        Request::Glob(request) => (request.pattern.as_str(), ""),
+        Request::ContentSummary(request) => (request.path.as_str(), ""),
         Request::Mkdirs(request) => (request.path.as_str(), ""),
         Request::Create(request) => (request.path.as_str(), ""),
         Request::Rename(request) => (request.source.as_str(), request.target.as_str()),

@@ -260,6 +260,9 @@ impl Namespace {
                     self.topology.ask(self.core.hosts_without_rack());
                 }
             }
+            if self.core.has_work() {
+                self.core.work();
+            }
             self.copy_checkpoint();
             self.hand_over();
         }
@@ -280,6 +283,7 @@ impl Namespace {
     /// How long to wait for work.
     fn patience(&self) -> Duration {
         match &self.checkpoint {
+            _ if self.core.has_work() => Duration::ZERO,
             Some(checkpoint) if checkpoint.wants_sections() => Duration::ZERO,
             Some(_) => CHECKPOINT_PAUSE,
             None => TICK,

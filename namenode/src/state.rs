@@ -9,6 +9,7 @@ mod apply;
 mod arena;
 mod blocks;
 mod children;
+mod glob;
 mod id_map;
 mod inode;
 mod leases;
@@ -21,6 +22,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod walk;
 
 use ringfs_proto::WireError;
 use ringfs_proto::ids::{BlockId, InodeId, LogIndex, SessionId, Stamp};
@@ -28,10 +30,12 @@ use ringfs_proto::meta::namespace::BlockRefV1;
 
 pub use arena::Slot;
 pub use blocks::BlockView;
+pub use glob::Glob;
 pub use leases::{Leases, OpenFile, Recovered};
 pub use read::FileView;
 pub use restore::{RestoreError, Restorer};
 pub use snapshot::{Rest, Section, SectionKind, Snapshot};
+pub use walk::{Choice, Everything, Visit, Walk};
 
 use arena::Arena;
 use blocks::Blocks;

@@ -1,6 +1,6 @@
 //! The operations of the native protocol: numbers, types, who answers.
 
-use crate::meta::{admin, data, membership, namespace};
+use crate::meta::{admin, data, membership, namespace, tree};
 use crate::wire::Message;
 
 /// An operation with its request and reply types, in one version.
@@ -112,6 +112,20 @@ operations! {
     SafeMode = 37, 1, admin::SafeModeRequestV1 => admin::SafeModeReplyV1;
     /// Asks whether lost datanodes' blocks are copied, or has them copied now.
     Replication = 38, 1, admin::ReplicationRequestV1 => admin::ReplicationReplyV1;
+
+    // Client to namenode: many inodes at once.
+    /// One page of all that is below a directory.
+    Walk = 50, 1, tree::WalkRequestV1 => tree::WalkReplyV1;
+    /// One page of the paths that match a pattern.
+    Glob = 51, 1, tree::GlobRequestV1 => tree::GlobReplyV1;
+    /// Status of several paths.
+    BatchStat = 52, 1, tree::BatchStatRequestV1 => tree::BatchStatReplyV1;
+    /// Totals of a tree.
+    ContentSummary = 53, 1, tree::ContentSummaryRequestV1 => tree::ContentSummaryReplyV1;
+    /// One page of the files that are open for writing.
+    ListOpenFiles = 54, 1, tree::ListOpenFilesRequestV1 => tree::ListOpenFilesReplyV1;
+    /// One page of the blocks without a good replica.
+    ListCorruptFiles = 55, 1, tree::ListCorruptFilesRequestV1 => tree::ListCorruptFilesReplyV1;
 
     // Datanode to namenode.
     /// A datanode joins, or comes back.

@@ -3,6 +3,9 @@
 //! The hexadecimal texts are in `golden.txt`, one line per message: name, a space, bytes. To add a message, add its
 //! example and the line that the failing test prints.
 
+#[path = "golden/tree.rs"]
+mod tree;
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
@@ -434,7 +437,7 @@ fn fixed(examples: &mut Examples) {
 #[test]
 fn every_message_has_its_golden_bytes() {
     let mut examples = Examples(BTreeMap::new());
-    for add in [namespace, admin, membership, data, fixed] {
+    for add in [namespace, admin, membership, data, fixed, tree::reads] {
         add(&mut examples);
     }
     let golden: BTreeMap<&str, &str> =

@@ -39,7 +39,7 @@ const UMASK: u16 = 0o022;
 /// A client of one file system. Cloning is cheap; all clones, and all that they open, share connections.
 #[derive(Debug, Clone)]
 pub struct Client {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 /// What a client shares with all that it opens.

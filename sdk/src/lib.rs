@@ -42,6 +42,7 @@ mod patience;
 mod read;
 mod retry;
 pub mod transport;
+mod tree;
 mod write;
 
 pub use client::{Client, CreateOptions};
@@ -60,6 +61,11 @@ pub use ringfs_proto::meta::namespace::{
     BlockRefV1 as BlockRef, FileKind, FileStatusV1 as FileStatus, LocatedBlockV1 as LocatedBlock,
     NodeV1 as Node,
 };
+pub use ringfs_proto::meta::tree::{
+    ContentSummaryReplyV1 as ContentSummary, CorruptFileV1 as CorruptFile, GlobMatchV1 as GlobMatch,
+    OpenFileV1 as OpenFile, WalkEntryV1 as WalkEntry,
+};
+pub use tree::{Pages, WalkOptions};
 pub use write::{ReplacePolicy, Writer};
 
 /// The README's example compiles.

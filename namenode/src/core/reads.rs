@@ -40,7 +40,7 @@ impl Core {
                 chunk_bytes: CHUNK_BYTES_NATIVE,
                 packet_bytes: PACKET_DATA_BYTES_DEFAULT as u32,
             })),
-            _ => return None,
+            _ => return self.tree_read(call, now),
         })
     }
 
@@ -60,7 +60,13 @@ impl Core {
     }
 
     /// A block for reading.
-    fn locate(&mut self, file: &FileView, view: &BlockView, call: &Call, now: Now) -> LocatedBlockV1 {
+    pub(super) fn locate(
+        &mut self,
+        file: &FileView,
+        view: &BlockView,
+        call: &Call,
+        now: Now,
+    ) -> LocatedBlockV1 {
         let mut storages: Vec<StorageIndex> = self.blocks.storages(view.slot).collect();
         let (mut are_all_nodes, mut is_begun) = (true, true);
         if view.is_open {

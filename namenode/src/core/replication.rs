@@ -47,6 +47,11 @@ impl Replication {
         self.levels.count(Level::Missing)
     }
 
+    /// Committed blocks without a good replica, from a slot on.
+    pub(super) fn missing_from(&self, slot: Slot) -> impl Iterator<Item = Slot> + '_ {
+        self.levels.from(Level::Missing, slot)
+    }
+
     /// Committed blocks with fewer good replicas than wanted, and at least one.
     pub(super) fn short(&self) -> u64 {
         self.levels.short()

@@ -48,6 +48,11 @@ impl SafeMode {
         !self.is_waiting && !self.is_wanted && self.older.is_none()
     }
 
+    /// Whether enough blocks were reported since the start: what has no replica now is missing.
+    pub(super) fn are_blocks_reported(&self) -> bool {
+        !self.is_waiting
+    }
+
     pub(super) fn set_log_has_room(&mut self, has_room: bool) {
         if self.is_room_lacking && has_room {
             tracing::info!("the log has room again");

@@ -7,12 +7,21 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ringfs_proto::ids::SessionId;
 
+/// A session that has a connection.
+#[derive(Debug, Default)]
+struct Attached {
+    connections: u32,
+    /// As its first connection says: all of a session come from one process.
+    user: String,
+    host: String,
+}
+
 /// All sessions that have a connection or hold a lease.
 #[derive(Debug, Default)]
 pub struct Sessions {
     /// Looked up only, never walked: its order does not matter.
     connections: HashMap<u64, SessionId>,
-    attached: BTreeMap<SessionId, u32>,
+    attached: BTreeMap<SessionId, Attached>,
     lost: BTreeMap<SessionId, u64>,
     /// Connections that ended since the last tick: calls of theirs may still arrive, and hold nothing.
     gone: BTreeSet<u64>,
@@ -21,22 +30,31 @@ pub struct Sessions {
 
 impl Sessions {
     /// A session is heard on a connection.
-    pub fn attach(&mut self, connection: u64, session: SessionId) {
+    pub fn attach(&mut self, connection: u64, session: SessionId, who: impl FnOnce() -> (String, String)) {
         if self.connections.contains_key(&connection) || self.gone.contains(&connection) {
             return;
         }
         self.connections.insert(connection, session);
-        *self.attached.entry(session).or_default() += 1;
+        let attached = self.attached.entry(session).or_insert_with(|| {
+            let (user, host) = who();
+            Attached { connections: 0, user, host }
+        });
+        attached.connections += 1;
         self.lost.remove(&session);
+    }
+
+    /// User and numeric address of a session that has a connection.
+    pub fn who(&self, session: SessionId) -> Option<(&str, &str)> {
+        self.attached.get(&session).map(|attached| (attached.user.as_str(), attached.host.as_str()))
     }
 
     /// A connection is gone, and with the last one its session.
     pub fn detach(&mut self, connection: u64) {
         self.gone.insert(connection);
         let Some(session) = self.connections.remove(&connection) else { return };
-        let Some(count) = self.attached.get_mut(&session) else { return };
-        *count -= 1;
-        if *count == 0 {
+        let Some(attached) = self.attached.get_mut(&session) else { return };
+        attached.connections -= 1;
+        if attached.connections == 0 {
             self.attached.remove(&session);
             self.lost.insert(session, self.now_ms);
         }
@@ -81,30 +99,36 @@ mod tests {
 
     const ANN: SessionId = SessionId([1; 16]);
 
+    fn who() -> (String, String) {
+        ("ann".to_owned(), "10.0.0.1".to_owned())
+    }
+
     #[test]
     fn a_session_is_lost_with_its_last_connection_and_found_on_any() {
         let mut sessions = Sessions::default();
         sessions.tick(100, |_| true);
-        sessions.attach(1, ANN);
-        sessions.attach(2, ANN);
-        sessions.attach(2, ANN);
+        sessions.attach(1, ANN, who);
+        sessions.attach(2, ANN, who);
+        sessions.attach(2, ANN, who);
         sessions.detach(1);
         sessions.tick(1000, |_| true);
         assert!(!sessions.is_lost_for(ANN, 0));
+        assert_eq!(sessions.who(ANN), Some(("ann", "10.0.0.1")));
         sessions.detach(2);
+        assert_eq!(sessions.who(ANN), None);
         sessions.tick(1500, |_| true);
         assert!(sessions.is_lost_for(ANN, 500) && !sessions.is_lost_for(ANN, 501));
         assert_eq!(sessions.lost_for(500).collect::<Vec<_>>(), [ANN]);
-        sessions.attach(3, ANN);
+        sessions.attach(3, ANN, who);
         assert!(!sessions.is_lost_for(ANN, 0));
     }
 
     #[test]
     fn a_call_that_is_late_does_not_attach_a_connection_that_is_gone() {
         let mut sessions = Sessions::default();
-        sessions.attach(1, ANN);
+        sessions.attach(1, ANN, who);
         sessions.detach(1);
-        sessions.attach(1, ANN);
+        sessions.attach(1, ANN, who);
         sessions.tick(10, |_| true);
         assert!(sessions.is_lost_for(ANN, 10));
     }

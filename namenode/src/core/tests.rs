@@ -14,6 +14,7 @@ mod reports;
 mod retries;
 mod safe_mode;
 mod scale;
+mod tree;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -119,6 +120,10 @@ impl Fixture {
         self.next_call += 1;
         self.send(caller, id, request);
         self.make_durable();
+        while self.core.has_work() {
+            self.core.work();
+            self.make_durable();
+        }
         self.answer().expect("an answer").map_err(|error| error.code)
     }
 

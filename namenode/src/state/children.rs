@@ -53,16 +53,11 @@ impl Children {
     }
 
     /// The entries after `name`, in order; all for an empty name.
-    pub fn after<'a, 'b>(
-        &'b self,
-        name: &[u8],
-        name_of: impl Fn(Slot) -> &'a [u8],
-    ) -> impl Iterator<Item = Slot> + 'b {
+    pub fn after<'a>(&self, name: &[u8], name_of: impl Fn(Slot) -> &'a [u8]) -> Entries<'_> {
         let index = self.leaf_of(name, &name_of);
         let at = self.leaves.get(index).map_or(0, |leaf| leaf.partition_point(|slot| name_of(*slot) <= name));
         let first = self.leaves.get(index).map_or(&[][..], |leaf| &leaf[at..]);
-        let rest = self.leaves.get(index + 1..).unwrap_or_default();
-        first.iter().chain(rest.iter().flatten()).copied()
+        Entries { first: first.iter(), rest: self.leaves.get(index + 1..).unwrap_or_default().iter() }
     }
 
     /// How many entries come after `name`.
@@ -88,6 +83,26 @@ impl Children {
         let begins_at_or_before =
             |leaf: &Vec<Slot>| leaf.first().is_some_and(|first| name_of(*first) <= name);
         self.leaves.partition_point(begins_at_or_before).saturating_sub(1)
+    }
+}
+
+/// Entries of a directory, in order.
+#[derive(Debug, Clone, Default)]
+pub struct Entries<'a> {
+    first: core::slice::Iter<'a, Slot>,
+    rest: core::slice::Iter<'a, Vec<Slot>>,
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Slot;
+
+    fn next(&mut self) -> Option<Slot> {
+        loop {
+            if let Some(slot) = self.first.next() {
+                return Some(*slot);
+            }
+            self.first = self.rest.next()?.iter();
+        }
     }
 }
 

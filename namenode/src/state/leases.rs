@@ -3,6 +3,7 @@
 //! Part of the logged state. A lease has no age here: how long its session was not heard of is soft, see the core.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use ringfs_proto::ids::{InodeId, LogIndex, SessionId, Stamp, StorageId};
 use ringfs_proto::meta::namespace::BlockRefV1;
@@ -151,6 +152,12 @@ impl Leases {
     /// All open files, by inode.
     pub fn iter(&self) -> impl Iterator<Item = (InodeId, &OpenFile)> + '_ {
         self.open.iter().map(|(inode, file)| (*inode, file))
+    }
+
+    /// The open files behind an inode.
+    pub fn after(&self, inode: InodeId) -> impl Iterator<Item = (InodeId, &OpenFile)> + '_ {
+        let behind = (Bound::Excluded(inode), Bound::Unbounded);
+        self.open.range(behind).map(|(inode, file)| (*inode, file))
     }
 
     /// How many files are open.

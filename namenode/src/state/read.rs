@@ -120,6 +120,16 @@ impl State {
         self.blocks.last(file.blocks)
     }
 
+    /// Bytes in a file, and bytes in all replicas that it wants: an open block counts nothing as length, and as full there
+    /// (HDFS: `INodeFile.storagespaceConsumed`).
+    pub fn space_of(&self, inode: InodeId) -> Option<(u64, u64)> {
+        let file = self.file(inode).ok()?;
+        let length = self.blocks.length(file.blocks);
+        let is_open = self.blocks.last(file.blocks).is_some_and(|last| last.is_open);
+        let full = if is_open { length.saturating_add(file.block_size) } else { length };
+        Some((length, full.saturating_mul(u64::from(file.replication))))
+    }
+
     /// A block by its id, and its file.
     pub fn block(&self, id: BlockId) -> Option<(BlockView, FileView)> {
         let (view, slot) = self.blocks.find(id)?;

@@ -4,3 +4,4 @@ pub mod admin;
 pub mod data;
 pub mod membership;
 pub mod namespace;
+pub mod tree;

@@ -170,6 +170,14 @@ impl Bench {
         while let Some(batch) = self.core.take_batch() {
             self.core.durable(batch.last(), BatchBuilder::default(), self.now);
         }
+        self.work();
+    }
+
+    /// Does what is left to do. What a call cannot make endless, this does not either.
+    fn work(&mut self) {
+        while self.core.has_work() {
+            self.core.work();
+        }
     }
 
     /// The wall clock may jump, also back; the other goes on.

@@ -10,6 +10,7 @@ use ringfs_proto::meta::admin::*;
 use ringfs_proto::meta::data::*;
 use ringfs_proto::meta::membership::*;
 use ringfs_proto::meta::namespace::*;
+use ringfs_proto::meta::tree::*;
 use ringfs_proto::ops::Op;
 use ringfs_proto::wire::Message;
 
@@ -39,6 +40,8 @@ kinds! {
     ReadRangesRequestV1 RangeDataV1 CreditV1 WillNeedRequestV1 WriteOpenRequestV1 WriteOpenReplyV1 WritePacketV1
     WriteAckV1 ReplicaInfoRequestV1 ReplicaInfoReplyV1 TransferReplicaRequestV1
     HelloV1 HelloReplyV1 ReplicationRequestV1 ReplicationReplyV1
+    WalkRequestV1 WalkReplyV1 GlobRequestV1 GlobReplyV1 BatchStatRequestV1 BatchStatReplyV1 ContentSummaryRequestV1
+    ContentSummaryReplyV1 ListOpenFilesRequestV1 ListOpenFilesReplyV1 ListCorruptFilesRequestV1 ListCorruptFilesReplyV1
 }
 
 /// What was accepted once is accepted again, and is the same.

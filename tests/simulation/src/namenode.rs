@@ -292,6 +292,10 @@ impl Namenode {
     fn hand_over(&self) {
         let (batch, answers) = {
             let mut core = self.core.borrow_mut();
+            // Trees are small here: what is left to do is done at once.
+            while core.has_work() {
+                core.work();
+            }
             (core.take_batch(), core.take_answers())
         };
         if let Some(batch) = batch {

@@ -66,6 +66,11 @@ impl Levels {
         take_turn(&self.queues[level as usize].slots, &mut self.queues[level as usize].next, count)
     }
 
+    /// The blocks of a level, from a slot on.
+    pub fn from(&self, level: Level, slot: Slot) -> impl Iterator<Item = Slot> + '_ {
+        self.queues[level as usize].slots.range(slot..)
+    }
+
     /// How many blocks there are on a level.
     pub fn count(&self, level: Level) -> u64 {
         self.queues[level as usize].slots.len()

@@ -1,0 +1,61 @@
+//! Examples of the messages about many inodes at once, and of the changes beside the plain ones.
+
+use ringfs_proto::ids::*;
+use ringfs_proto::meta::tree::*;
+
+use super::{Examples, located, status};
+
+fn path() -> String {
+    "/data/part-0".to_owned()
+}
+
+/// Calls that change nothing.
+pub fn reads(examples: &mut Examples) {
+    walks(examples);
+    let paths = vec![path(), "/b".to_owned()];
+    examples.add("BatchStatRequest", &BatchStatRequestV1 { paths });
+    let failed = StatResultV1::Failed(2, "File does not exist: /b".to_owned());
+    examples
+        .add("BatchStatReply", &BatchStatReplyV1 { results: vec![StatResultV1::Found(status()), failed] });
+    examples.add("ContentSummaryRequest", &ContentSummaryRequestV1 { path: path() });
+    let summary = ContentSummaryReplyV1 { files: 1, directories: 2, length: 3, space_consumed: 9 };
+    examples.add("ContentSummaryReply", &summary);
+    let request = ListOpenFilesRequestV1 { path: path(), after: InodeId(7), entries_max: 10 };
+    examples.add("ListOpenFilesRequest", &request);
+    let open = OpenFileV1 {
+        inode: InodeId(8),
+        path: path(),
+        session: SessionId([6; 16]),
+        user: "ann".to_owned(),
+        host: "10.0.0.1".to_owned(),
+        is_recovering: true,
+    };
+    examples.add("ListOpenFilesReply", &ListOpenFilesReplyV1 { files: vec![open], next: Some(InodeId(8)) });
+    examples.add("ListCorruptFilesRequest", &ListCorruptFilesRequestV1 { path: path(), cookie: 5 });
+    let corrupt = CorruptFileV1 { path: path(), inode: InodeId(8), block: BlockId(0x11) };
+    examples.add("ListCorruptFilesReply", &ListCorruptFilesReplyV1 { files: vec![corrupt], next: Some(6) });
+}
+
+fn walks(examples: &mut Examples) {
+    let request = WalkRequestV1 {
+        path: path(),
+        start_after: "a/b".to_owned(),
+        depth_max: 3,
+        files_only: true,
+        with_locations: true,
+        entries_max: 10,
+    };
+    examples.add("WalkRequest", &request);
+    let entry = WalkEntryV1 {
+        path: "a/a name longer than eight".to_owned(),
+        status: status(),
+        blocks: vec![located()],
+        has_all_blocks: true,
+    };
+    examples.add("WalkReply", &WalkReplyV1 { entries: vec![entry], next: Some("a/c".to_owned()) });
+    let request =
+        GlobRequestV1 { pattern: "/d*/{a,b}".to_owned(), start_after: "x".to_owned(), entries_max: 10 };
+    examples.add("GlobRequest", &request);
+    let matched = GlobMatchV1 { path: path(), status: status() };
+    examples.add("GlobReply", &GlobReplyV1 { matches: vec![matched], next: None });
+}
