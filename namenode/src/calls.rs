@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ringfs_proto::frame::Header;
 use ringfs_proto::hello::Role;
 use ringfs_proto::ids::{CallId, SessionId};
-use ringfs_proto::meta::{admin, membership, namespace, tree};
+use ringfs_proto::meta::{admin, changes, membership, namespace, tree};
 use ringfs_proto::ops::Op;
 use ringfs_proto::wire::{DecodeError, Message};
 use ringfs_proto::{Code, WireError};
@@ -122,6 +122,9 @@ calls! {
     ContentSummary: tree::ContentSummaryRequestV1 => tree::ContentSummaryReplyV1;
     ListOpenFiles: tree::ListOpenFilesRequestV1 => tree::ListOpenFilesReplyV1;
     ListCorruptFiles: tree::ListCorruptFilesRequestV1 => tree::ListCorruptFilesReplyV1;
+    Append: changes::AppendRequestV1 => changes::AppendReplyV1;
+    Truncate: changes::TruncateRequestV1 => changes::TruncateReplyV1;
+    Concat: changes::ConcatRequestV1 => namespace::DoneV1;
     Register: membership::RegisterRequestV1 => membership::RegisterReplyV1;
     Heartbeat: membership::HeartbeatRequestV1 => membership::HeartbeatReplyV1;
     BlockReport: membership::BlockReportRequestV1 => membership::ReportReplyV1;

@@ -5,6 +5,7 @@
 
 mod changes;
 mod checkpoints;
+mod files;
 mod leases;
 mod membership;
 mod parked;
@@ -18,6 +19,7 @@ mod summaries;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod truncations;
 mod verification;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -45,6 +47,7 @@ use replication::Replication;
 use safe_mode::SafeMode;
 use sessions::Sessions;
 use summaries::Summaries;
+use truncations::Cuts;
 
 /// The time, as the shell knows it.
 #[derive(Debug, Clone, Copy)]
@@ -98,6 +101,7 @@ pub struct Core {
     last_ids: (BlockId, Stamp),
     parked: Parked,
     summaries: Summaries,
+    cuts: Cuts,
     answers: Vec<Answer>,
     effects: Vec<Effect>,
     metrics: Metrics,
@@ -150,6 +154,7 @@ impl Core {
             last_ids,
             parked: Parked::default(),
             summaries: Summaries::default(),
+            cuts: Cuts::default(),
             answers: Vec::new(),
             effects: Vec::new(),
             metrics: Metrics::default(),
@@ -207,12 +212,16 @@ impl Core {
     /// Time has passed: called several times a second.
     pub fn tick(&mut self, now: Now) {
         let lost = self.nodes.tick(now.mono_ms);
+        if !lost.nodes.is_empty() {
+            self.hurry_truncations();
+        }
         lost.nodes.into_iter().for_each(|node| self.give_up_copies_of(node));
         lost.storages.into_iter().for_each(|storage| self.forget_storage(storage));
         self.look_at_racks(false);
         self.replicate(now);
         self.look_at_leases(now);
         self.look_at_recoveries(now);
+        self.look_at_truncations(now);
         for call in self.parked.expired(now.mono_ms) {
             let message = "the last block is not reported by enough datanodes yet";
             self.answer(call, Err(WireError::new(Code::NotReplicatedYet, message)));
@@ -289,6 +298,9 @@ fn audit(call: &Call, result: &Result<Reply, WireError>) {
         Request::Create(request) => (request.path.as_str(), ""),
         Request::Rename(request) => (request.source.as_str(), request.target.as_str()),
         Request::Delete(request) => (request.path.as_str(), ""),
+        Request::Append(request) => (request.path.as_str(), ""),
+        Request::Truncate(request) => (request.path.as_str(), ""),
+        Request::Concat(request) => (request.target.as_str(), ""),
         Request::RecoverLease(request) => (request.path.as_str(), ""),
         Request::GetBlockLocations(request) => match &request.file {
             ringfs_proto::meta::namespace::FileRefV1::Path(path) => (path.as_str(), ""),

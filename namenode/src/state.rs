@@ -22,6 +22,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod truncations;
 mod walk;
 
 use ringfs_proto::WireError;
@@ -35,6 +36,7 @@ pub use leases::{Leases, OpenFile, Recovered};
 pub use read::FileView;
 pub use restore::{RestoreError, Restorer};
 pub use snapshot::{Rest, Section, SectionKind, Snapshot};
+pub use truncations::{Truncation, Truncations};
 pub use walk::{Choice, Everything, Visit, Walk};
 
 use arena::Arena;
@@ -76,6 +78,10 @@ pub enum Applied {
     Deleted(bool),
     /// Whether the path is that of a file.
     ReplicationSet(bool),
+    /// A closed file is open again.
+    Opened(InodeId),
+    /// Whether a file has its new length already.
+    Truncated(bool),
     /// The writer of a block has a stamp for its next pipeline.
     StampGiven(StampGiven),
 }
@@ -123,6 +129,7 @@ pub struct State {
     blocks: Blocks,
     principals: Principals,
     leases: Leases,
+    truncations: Truncations,
     retry: RetryCache,
     counts: Counts,
     last_inode: InodeId,
@@ -146,6 +153,7 @@ impl State {
             blocks: Blocks::default(),
             principals,
             leases: Leases::default(),
+            truncations: Truncations::default(),
             retry: RetryCache::default(),
             counts: Counts { directories: 1, ..Counts::default() },
             last_inode: ROOT,
@@ -202,6 +210,11 @@ impl State {
     /// Who writes which file.
     pub fn leases(&self) -> &Leases {
         &self.leases
+    }
+
+    /// Files that are being cut.
+    pub fn truncations(&self) -> &Truncations {
+        &self.truncations
     }
 
     /// The result of a call that was applied before.

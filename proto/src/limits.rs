@@ -60,6 +60,8 @@ pub const FILE_BLOCKS_MAX: u32 = 10_000;
 pub const LIST_PAGE_ENTRIES_MAX: u32 = 1000;
 /// Paths in one request of `BatchStat`.
 pub const BATCH_PATHS_MAX: usize = 1000;
+/// Files that one call of `Concat` moves behind another.
+pub const CONCAT_SOURCES_MAX: usize = 1000;
 /// Patterns that one pattern of `Glob` may stand for: texts in braces that contain slashes are written out.
 pub const GLOB_PATTERNS_MAX: usize = 1000;
 /// Blocks in one reply of `GetBlockLocations`; a reader of a longer range asks again.

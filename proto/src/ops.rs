@@ -1,6 +1,6 @@
 //! The operations of the native protocol: numbers, types, who answers.
 
-use crate::meta::{admin, data, membership, namespace, tree};
+use crate::meta::{admin, changes, data, membership, namespace, tree};
 use crate::wire::Message;
 
 /// An operation with its request and reply types, in one version.
@@ -126,6 +126,12 @@ operations! {
     ListOpenFiles = 54, 1, tree::ListOpenFilesRequestV1 => tree::ListOpenFilesReplyV1;
     /// One page of the blocks without a good replica.
     ListCorruptFiles = 55, 1, tree::ListCorruptFilesRequestV1 => tree::ListCorruptFilesReplyV1;
+    /// Opens a closed file for writing behind its end.
+    Append = 56, 1, changes::AppendRequestV1 => changes::AppendReplyV1;
+    /// Cuts a closed file.
+    Truncate = 57, 1, changes::TruncateRequestV1 => changes::TruncateReplyV1;
+    /// Moves the blocks of files behind those of another.
+    Concat = 58, 1, changes::ConcatRequestV1 => namespace::DoneV1;
 
     // Datanode to namenode.
     /// A datanode joins, or comes back.

@@ -293,10 +293,15 @@ fn membership(examples: &mut Examples) {
         "HeartbeatReply",
         &HeartbeatReplyV1 { clock_s: 8, commands: vec![invalidate, CommandV1::Report(storage)] },
     );
-    let transfer = TransferV1 { block: block(), capability: [0xcc; 64], targets: vec![pipeline_node()] };
+    let transfer = TransferV1 {
+        block: block(),
+        cut_from: Some(block()),
+        capability: [0xcc; 64],
+        targets: vec![pipeline_node()],
+    };
     let begin = BeginRecoveryV1 { block: BlockId(9), storage, recovery_stamp: Stamp(0x23) };
     let commands = vec![
-        CommandV1::Transfer(transfer),
+        CommandV1::Transfer(Box::new(transfer)),
         CommandV1::BeginRecovery(begin),
         CommandV1::FinishRecovery(FinishRecoveryV1 { block: block(), storage }),
         CommandV1::Verify(VerifyV1 { storage, blocks: vec![BlockId(9)] }),
@@ -437,7 +442,7 @@ fn fixed(examples: &mut Examples) {
 #[test]
 fn every_message_has_its_golden_bytes() {
     let mut examples = Examples(BTreeMap::new());
-    for add in [namespace, admin, membership, data, fixed, tree::reads] {
+    for add in [namespace, admin, membership, data, fixed, tree::reads, tree::changes] {
         add(&mut examples);
     }
     let golden: BTreeMap<&str, &str> =

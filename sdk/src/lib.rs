@@ -28,6 +28,7 @@
 
 #![deny(unsafe_code)]
 
+mod changes;
 mod client;
 mod config;
 mod driver;
@@ -45,6 +46,7 @@ pub mod transport;
 mod tree;
 mod write;
 
+pub use changes::AppendOptions;
 pub use client::{Client, CreateOptions};
 pub use config::{ClientBuilder, ConfigError, Uri, UriError};
 pub use error::{Error, Kind, Result};

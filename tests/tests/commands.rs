@@ -247,11 +247,12 @@ fn a_finalized_replica_is_copied() {
             }
             writer.finish();
             let wanted = BlockRefV1 { block: BLOCK, stamp: block.stamp, length };
-            nodes[0].command(CommandV1::Transfer(TransferV1 {
+            nodes[0].command(CommandV1::Transfer(Box::new(TransferV1 {
                 block: wanted,
+                cut_from: None,
                 capability: block.capability(block.stamp, Mode::Write),
                 targets: block.nodes[1..].to_vec(),
-            }));
+            })));
             assert_eq!(nodes[1].finalized(), wanted);
             assert_eq!(nodes[2].finalized(), wanted);
             if length > 0 {
@@ -273,11 +274,12 @@ fn bad_bytes_are_not_copied_and_their_source_is_found() {
         writer.finish();
         nodes[0].damage(DATA_OFFSET + 555_555);
         let wanted = BlockRefV1 { block: BLOCK, stamp: block.stamp, length: 600_000 };
-        nodes[0].command(CommandV1::Transfer(TransferV1 {
+        nodes[0].command(CommandV1::Transfer(Box::new(TransferV1 {
             block: wanted,
+            cut_from: None,
             capability: block.capability(block.stamp, Mode::Write),
             targets: block.nodes[1..].to_vec(),
-        }));
+        })));
         assert_eq!(nodes[0].corrupt(), wanted);
         assert_eq!(block.info(1).expect_err("nothing was kept").code, Code::BlockMissing);
         assert_eq!(block.read(0, block.stamp, 0, 10), Err(Code::BlockCorrupt), "it is served no more");

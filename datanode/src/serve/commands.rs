@@ -39,7 +39,7 @@ impl<E: Engine> Shard<E> {
             self.work.signal.until(has_room).await;
             let command = self.node.commands.next(self.engine.shard()).await;
             match command {
-                CommandV1::Transfer(transfer) => self.queue_copy(transfer),
+                CommandV1::Transfer(transfer) => self.queue_copy(*transfer),
                 CommandV1::Invalidate(invalidate) => {
                     self.carry_out(Weight::Background, self.clone().invalidate(invalidate));
                 }
@@ -115,8 +115,8 @@ impl<E: Engine> Shard<E> {
     async fn copy_waiting(self: &Rc<Self>) {
         loop {
             let next = self.work.copies_waiting.borrow_mut().pop_front();
-            let Some(TransferV1 { block, capability, targets }) = next else { return };
-            let copy = Copy { block, capability, targets, stage: WriteStage::Copy };
+            let Some(TransferV1 { block, cut_from, capability, targets }) = next else { return };
+            let copy = Copy { block, cut_from, capability, targets, stage: WriteStage::Copy };
             match self.copy(&copy).await {
                 Ok(()) => {}
                 // Another copy was faster.

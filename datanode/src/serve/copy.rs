@@ -39,8 +39,10 @@ const WINDOW_BYTES: u64 = WRITE_WINDOW_BYTES_DEFAULT as u64;
 /// What is to be copied, and where.
 #[derive(Debug, Clone)]
 pub struct Copy {
-    /// The replica, and how many bytes of it.
+    /// What the targets will have: the replica, or how many bytes of it.
     pub block: BlockRefV1,
+    /// The replica that is read, if its first bytes become another block.
+    pub cut_from: Option<BlockRefV1>,
     /// Opens the block for writing on the targets.
     pub capability: CapabilityBytes,
     /// The nodes, in order.
@@ -86,7 +88,7 @@ impl<E: Engine> Shard<E> {
             .map_err(|error| WireError::new(Code::Malformed, error.to_string()))?;
         let TransferReplicaRequestV1 { capability, block, targets } = request;
         self.check(&capability, Mode::Write, block.block, block.stamp)?;
-        let copy = Copy { block, capability, targets, stage: WriteStage::CopyOpen };
+        let copy = Copy { block, cut_from: None, capability, targets, stage: WriteStage::CopyOpen };
         let Some(_permit) = self.node.take_copy() else {
             return Err(WireError::new(Code::Busy, "too many replicas are being copied from here"));
         };
@@ -124,7 +126,7 @@ impl<E: Engine> Shard<E> {
 
     /// Opens a replica that is to be copied and checks that it is the one that was meant.
     async fn open_reading(&self, copy: &Copy) -> Result<Reading<E>, WireError> {
-        let BlockRefV1 { block, stamp, length } = copy.block;
+        let BlockRefV1 { block, stamp, length } = copy.cut_from.unwrap_or(copy.block);
         let reading = self.read_replica(block).await?;
         let found = reading.replica.stamp();
         let wanted = match copy.stage {
@@ -139,7 +141,7 @@ impl<E: Engine> Shard<E> {
             return Err(WireError::new(Code::StampMismatch, message));
         }
         let is_whole = copy.stage == WriteStage::CopyOpen || length == reading.end.length;
-        if length > reading.end.length || !is_whole {
+        if length.max(copy.block.length) > reading.end.length || !is_whole {
             let message = format!("replica of block {block} has {} bytes, not {length}", reading.end.length);
             return Err(WireError::new(Code::OutOfRange, message));
         }

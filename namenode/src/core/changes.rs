@@ -5,6 +5,7 @@ use ringfs_proto::limits::{
     BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, REPLICATION_MAX,
 };
 use ringfs_proto::meta::admin::SafeModeReplyV1;
+use ringfs_proto::meta::changes::TruncateReplyV1;
 use ringfs_proto::meta::namespace::{
     AddBlockReplyV1, AddBlockRequestV1, BlockRefV1, CompleteRequestV1, CreateReplyV1, CreateRequestV1,
     DeleteReplyV1, DoneV1, SetReplicationReplyV1, SetReplicationRequestV1,
@@ -117,6 +118,9 @@ impl Core {
             Request::SetReplication(request) => self.filter_set_replication(request),
             Request::UpdateBlockForPipeline(request) => log(self.filter_new_stamp(request, call)?),
             Request::UpdatePipeline(request) => log(self.filter_update_pipeline(request, call)?),
+            Request::Append(request) => log(self.filter_append(request, call)?),
+            Request::Truncate(request) => log(self.filter_truncate(request)?),
+            Request::Concat(request) => log(self.filter_concat(request)?),
             Request::SafeMode(_) => match self.accept_older_state()? {
                 Some(change) => log(ChangeV1::RaiseIds(change)),
                 None => Err(WireError::new(Code::Busy, "the state is older no more: ask again")),
@@ -248,7 +252,7 @@ impl Core {
     }
 
     /// The next ids: above all that were applied or are logged.
-    fn next_block(&mut self) -> (BlockId, Stamp) {
+    pub(super) fn next_block(&mut self) -> (BlockId, Stamp) {
         let (block, stamp) = self.last_ids;
         self.last_ids = (BlockId(block.0 + 1), Stamp(stamp.0 + 1));
         self.last_ids
@@ -341,7 +345,7 @@ impl Core {
     }
 
     /// A block that was being written takes no more than it has: what was promised to it is free again.
-    fn release_room(&mut self, slot: crate::state::Slot) {
+    pub(super) fn release_room(&mut self, slot: crate::state::Slot) {
         if let Some(open) = self.blocks.open(slot) {
             self.nodes.release(&open.pipeline, open.promised_bytes);
         }
@@ -371,6 +375,11 @@ impl Core {
             (Request::SetReplication(_), Applied::ReplicationSet(is_file)) => {
                 Ok(Reply::SetReplication(SetReplicationReplyV1 { is_file }))
             }
+            (Request::Append(_), Applied::Opened(inode)) => self.appended(inode, call, now),
+            (Request::Truncate(_), Applied::Truncated(is_done)) => {
+                Ok(Reply::Truncate(TruncateReplyV1 { is_done }))
+            }
+            (Request::Concat(_), Applied::Done) => Ok(Reply::Concat(done)),
             (Request::Mkdirs(_), Applied::Done) => Ok(Reply::Mkdirs(done)),
             (Request::Rename(_), Applied::Done) => Ok(Reply::Rename(done)),
             (Request::AbandonBlock(_), Applied::Done) => Ok(Reply::AbandonBlock(done)),

@@ -15,8 +15,8 @@ use super::recovery::Recoveries;
 use super::sessions::Sessions;
 use super::{Core, Now};
 use crate::calls::{Call, Reply, Request};
-use crate::state::{Leases, Outcome};
-use crate::wal::record::{ChangeV1, CreateV1, RecordV1};
+use crate::state::{Applied, Leases, Outcome};
+use crate::wal::record::{ChangeV1, RecordV1};
 
 /// Recoveries that begin by themselves in one tick, at most: a namenode that lost all its writers is not swamped.
 pub const EXPIRED_PER_TICK_MAX: usize = 20;
@@ -115,10 +115,19 @@ impl Core {
         match &record.change {
             ChangeV1::Create(change) => {
                 self.sessions.hold(record.session);
-                if outcome.as_ref().is_err_and(|error| error.code == Code::LeaseHeld) {
-                    self.take_over(change, record.session, now);
+                self.take_over_if_held(&change.path, record.session, outcome, now);
+            }
+            ChangeV1::Append(change) => {
+                self.sessions.hold(record.session);
+                self.take_over_if_held(&change.path, record.session, outcome, now);
+            }
+            ChangeV1::Truncate(change) => {
+                self.take_over_if_held(&change.path, record.session, outcome, now);
+                if let (Ok(Applied::Truncated(false)), Some(cut)) = (outcome, &change.cut) {
+                    self.tell_truncation(cut.block, now);
                 }
             }
+            ChangeV1::EndTruncate(change) => self.truncation_ended(change),
             ChangeV1::AddBlock(_) | ChangeV1::NewStamp(_) => self.sessions.hold(record.session),
             ChangeV1::FenceWriter(change) => self.writer_fenced(change, outcome, now),
             ChangeV1::CloseFile(change) => self.file_closed(change, outcome, now),
@@ -127,8 +136,11 @@ impl Core {
     }
 
     /// Somebody wanted a file whose writer is lost (HDFS: `FSNamesystem.recoverLeaseInternal`).
-    fn take_over(&mut self, change: &CreateV1, session: SessionId, now: Now) {
-        let Ok(file) = self.state.file_ref(&FileRefV1::Path(change.path.clone())) else { return };
+    fn take_over_if_held(&mut self, path: &str, session: SessionId, outcome: &Outcome, now: Now) {
+        if !outcome.as_ref().is_err_and(|error| error.code == Code::LeaseHeld) {
+            return;
+        }
+        let Ok(file) = self.state.file_ref(&FileRefV1::Path(path.to_owned())) else { return };
         let holder = file.session.filter(|holder| *holder != session);
         if holder.is_some_and(|holder| self.sessions.is_lost_for(holder, self.config.lease_soft_ms)) {
             self.recover(file.inode, None, now);

@@ -134,6 +134,7 @@ impl Core {
             }
             self.tell_recovery(storage_index, change, now);
             self.wake_parked(block.block, now);
+            self.tell_truncation(block.block, now);
         }
         self.look_at_safe_mode();
         Ok(self.report_reply(index, request.sequence))
@@ -168,6 +169,7 @@ impl Core {
             self.stored(storage_index, *replica);
             self.tell_recovery(storage_index, &ReplicaChangeV1::Stored(*replica), now);
             self.wake_parked(replica.block.block, now);
+            self.tell_truncation(replica.block.block, now);
         }
         if request.is_last {
             self.end_report(storage_index, &reporting);

@@ -1,17 +1,20 @@
 //! The one place where the namespace changes.
 
+mod append;
+mod concat;
 mod delete;
 mod file;
 mod lease;
 mod rename;
 mod replication;
+mod truncate;
 
 use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
 
 use super::tree::Found;
 use super::{Applied, Effect, Outcome, State};
-use crate::wal::record::{ChangeV1, MkdirsV1, RecordV1};
+use crate::wal::record::{ChangeV1, MkdirsV1, RecordV1, TruncateV1};
 
 /// Owner's write and search bits, which parents made along the way always have (HDFS: `FSDirMkdirOp`).
 const PARENT_MODE: u16 = 0o300;
@@ -41,6 +44,10 @@ impl State {
             }
             ChangeV1::NewStamp(change) => self.last_stamp = self.last_stamp.max(change.stamp),
             ChangeV1::FenceWriter(change) => self.last_stamp = self.last_stamp.max(change.stamp),
+            ChangeV1::Truncate(TruncateV1 { cut: Some(cut), .. }) => {
+                self.last_block = self.last_block.max(cut.block);
+                self.last_stamp = self.last_stamp.max(cut.stamp);
+            }
             ChangeV1::RaiseIds(change) => {
                 self.last_block = self.last_block.max(change.block);
                 self.last_stamp = self.last_stamp.max(change.stamp);
@@ -77,6 +84,10 @@ impl State {
             ChangeV1::FenceWriter(change) => self.fence_writer(change),
             ChangeV1::CloseFile(change) => self.close_file(change, effects),
             ChangeV1::RaiseIds(_) => Ok(Applied::Done),
+            ChangeV1::Append(change) => self.append(change, record.session, effects),
+            ChangeV1::Concat(change) => self.concat(change, effects),
+            ChangeV1::Truncate(change) => self.truncate(change, record.session, effects),
+            ChangeV1::EndTruncate(change) => self.end_truncate(change, effects),
         }
     }
 

@@ -94,6 +94,41 @@ impl Blocks {
         Some(view)
     }
 
+    /// Takes all blocks off a file's list; they stay.
+    pub fn take(&mut self, list: &mut BlockList) -> Vec<Slot> {
+        match core::mem::replace(list, BlockList::Empty) {
+            BlockList::Many(number) => {
+                let slots = self.lists.get(number).slots.clone();
+                *self.lists.get_mut(number) = List::default();
+                self.lists.remove(number);
+                slots
+            }
+            list => self.slots(&list).to_vec(),
+        }
+    }
+
+    /// Puts blocks that were taken off other lists behind those of a file.
+    pub fn join(&mut self, list: &mut BlockList, moved: &[Slot], file: Slot) {
+        for slot in moved {
+            self.blocks.get_mut(*slot).file = file;
+        }
+        let mut slots = self.take(list);
+        slots.extend(moved);
+        *list = self.list_with(slots);
+    }
+
+    fn list_with(&mut self, slots: Vec<Slot>) -> BlockList {
+        match *slots.as_slice() {
+            [] => BlockList::Empty,
+            [one] => BlockList::One(one),
+            [ref all_but_last @ .., _] => {
+                let lengths = all_but_last.iter().map(|slot| self.view(*slot).block.length);
+                let length_before_last = lengths.sum();
+                BlockList::Many(self.lists.insert(List { slots, length_before_last }))
+            }
+        }
+    }
+
     /// Gives a block its length and closes it.
     pub fn commit(&mut self, slot: Slot, length: u64) {
         self.blocks.get_mut(slot).length = length;

@@ -10,7 +10,7 @@ use ringfs_proto::{Code, WireError};
 use super::arena::Slot;
 use super::blocks::BlockView;
 use super::inode::{BLOCK_SIZE_UNIT, BlockList, Kind};
-use super::{ROOT_SLOT, State};
+use super::{ROOT_SLOT, State, Truncation};
 
 /// A file as the operations on its blocks need it.
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +130,11 @@ impl State {
         Some((length, full.saturating_mul(u64::from(file.replication))))
     }
 
+    /// The block of a file that has bytes on both sides of a length.
+    pub fn cut_at(&self, file: &FileView, length: u64) -> Option<BlockView> {
+        self.cut_block(&file.blocks, length)
+    }
+
     /// A block by its id, and its file.
     pub fn block(&self, id: BlockId) -> Option<(BlockView, FileView)> {
         let (view, slot) = self.blocks.find(id)?;
@@ -212,7 +217,8 @@ impl State {
             replication: file.map_or(0, |file| file.replication),
             block_size: file.map_or(0, |file| file.block_size),
             children: self.child_count(slot),
-            is_open: file.is_some_and(|file| file.session.is_some()),
+            is_open: file.is_some_and(|file| file.session.is_some())
+                || self.truncations.get(inode.id).is_some(),
             version: inode.version,
         }
     }
@@ -248,6 +254,9 @@ impl State {
         }
         for (inode, file) in self.leases.iter() {
             bytes.extend(format!("{inode} {file:?}").bytes());
+        }
+        for (inode, Truncation { old, new, .. }) in self.truncations.iter() {
+            bytes.extend(format!("{inode} {old:?} {new:?}").bytes());
         }
         for (inode, recovered) in self.leases.iter_recovered() {
             bytes.extend(format!("{inode} {recovered:?}").bytes());

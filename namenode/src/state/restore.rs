@@ -5,6 +5,7 @@
 use ringfs_proto::checksum::ChecksumType;
 use ringfs_proto::ids::{BlockId, InodeId, LogIndex, PrincipalId, Stamp};
 use ringfs_proto::limits::{BLOCK_BYTES_MAX, DIRECTORY_ENTRIES_MAX, FILE_BLOCKS_MAX};
+use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_proto::wire::Message;
 use ringfs_proto::{Code, WireError};
 
@@ -15,6 +16,7 @@ use super::inode::{BlockList, Inode, Kind};
 use super::names::Name;
 use super::retry::{RetryCache, Session};
 use super::snapshot::{LeasesV1, OPEN, OutcomeV1, PrincipalsV1, Section, SectionKind, SessionsV1};
+use super::truncations::Truncation;
 use super::{Counts, ID_MAX, ROOT, ROOT_SLOT, State};
 
 /// The highest record, time or stamp: all count up from there.
@@ -37,11 +39,15 @@ pub struct Restorer {
     has_totals: bool,
     /// The parent's id of each inode, by slot.
     parents: Vec<InodeId>,
+    /// Files that are being cut.
+    truncations: Vec<(InodeId, BlockRefV1, BlockRefV1)>,
 }
 
 impl Default for Restorer {
     fn default() -> Self {
-        Self { state: State::bare(), expected: Counts::default(), has_totals: false, parents: Vec::new() }
+        let (expected, has_totals) = (Counts::default(), false);
+        let (parents, truncations) = (Vec::new(), Vec::new());
+        Self { state: State::bare(), expected, has_totals, parents, truncations }
     }
 }
 
@@ -83,6 +89,7 @@ impl Restorer {
         }
         self.link()?;
         self.check_reachable()?;
+        self.restore_truncations()?;
         if self.state.counts != self.expected {
             return wrong(format!("it holds {:?}, the totals say {:?}", self.state.counts, self.expected));
         }
@@ -104,8 +111,33 @@ impl Restorer {
             last.is_some_and(|last| last.is_open)
         };
         let open = leases.iter().filter(|(inode, _)| is_open(inode)).count() as u64;
-        if open != counts.blocks - counts.committed_blocks {
+        if open + self.truncations.len() as u64 != counts.blocks - counts.committed_blocks {
             return wrong(format!("{open} files have an open block, but there are {counts:?}"));
+        }
+        Ok(())
+    }
+
+    /// The new blocks of files that are being cut: they are in no file's list yet.
+    fn restore_truncations(&mut self) -> Result<(), RestoreError> {
+        for (inode, old, new) in &self.truncations {
+            let state = &mut self.state;
+            let found = state.inode_slots.get(inode.0);
+            let Some(slot) = found.filter(|_| state.leases.get(*inode).is_none()) else {
+                return wrong(format!("inode {inode} is being truncated, and is open or not there"));
+            };
+            let blocks = state.list_of(slot);
+            let is_ours = state.blocks.iter(&blocks).any(|view| view.block == *old && !view.is_open);
+            if !is_ours || new.length == 0 || new.length >= old.length {
+                return wrong(format!("inode {inode} is being truncated to {new:?} of {old:?}"));
+            }
+            check_new_block(state, new.block, new.stamp)?;
+            let mut list = BlockList::Empty;
+            state.blocks.push(&mut list, slot, new.block, new.stamp);
+            state.counts.blocks += 1;
+            if state.truncations.get(*inode).is_some() {
+                return wrong(format!("inode {inode} is being truncated twice"));
+            }
+            state.truncations.insert(*inode, Truncation { old: *old, new: *new, list });
         }
         Ok(())
     }
@@ -148,7 +180,8 @@ impl Restorer {
     }
 
     fn open(&mut self, section: &Section) -> Result<(), RestoreError> {
-        let LeasesV1 { open, recovered } = decode(section)?;
+        let LeasesV1 { open, recovered, truncations } = decode(section)?;
+        self.truncations.extend(truncations);
         open.into_iter().for_each(|(inode, file)| self.state.leases.put(inode, file));
         recovered.into_iter().for_each(|(inode, left)| self.state.leases.remember(inode, left));
         Ok(())
@@ -221,10 +254,8 @@ impl Restorer {
         let mut blocks = BlockList::Empty;
         for _ in 0..count {
             let (id, stamp, length) = (BlockId(input.u64()?), Stamp(input.u64()?), input.u64()?);
-            if id.0 == 0 || id > self.state.last_block || self.state.blocks.find(id).is_some() {
-                return wrong(format!("block {id} is above {} or there twice", self.state.last_block));
-            }
-            if stamp > self.state.last_stamp || length & !OPEN > BLOCK_BYTES_MAX {
+            check_new_block(&self.state, id, stamp)?;
+            if length & !OPEN > BLOCK_BYTES_MAX {
                 return wrong(format!("block {id} has stamp {stamp} and {} bytes", length & !OPEN));
             }
             if self.state.blocks.last(blocks).is_some_and(|before| before.is_open) {
@@ -314,6 +345,7 @@ impl State {
             blocks: Blocks::default(),
             principals: Default::default(),
             leases: Default::default(),
+            truncations: Default::default(),
             retry: RetryCache::default(),
             counts: Counts::default(),
             last_inode: ROOT,
@@ -332,6 +364,17 @@ fn put_name(state: &mut State, id: InodeId, name: &[u8]) -> Result<Name, Restore
         Ok(name) if !name.contains('/') => Ok(state.names.insert(name)),
         _ => wrong(format!("inode {id} has the name {}", String::from_utf8_lossy(name))),
     }
+}
+
+/// Refuses a block that the log never named, or that is there already.
+fn check_new_block(state: &State, id: BlockId, stamp: Stamp) -> Result<(), RestoreError> {
+    if id.0 == 0 || id > state.last_block || state.blocks.find(id).is_some() {
+        return wrong(format!("block {id} is above {} or there twice", state.last_block));
+    }
+    if stamp > state.last_stamp {
+        return wrong(format!("block {id} has stamp {stamp} above {}", state.last_stamp));
+    }
+    Ok(())
 }
 
 fn push_block(

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use ringfs_proto::ids::{CallId, InodeId, LogIndex, SessionId};
+use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_proto::wire::Message;
 
 use super::arena::Slot;
@@ -69,6 +70,8 @@ pub(super) struct PrincipalsV1 {
 pub(super) struct LeasesV1 {
     pub open: Vec<(InodeId, OpenFile)>,
     pub recovered: Vec<(InodeId, Recovered)>,
+    /// Files that are being cut: the block that is cut in two, and the new one.
+    pub truncations: Vec<(InodeId, BlockRefV1, BlockRefV1)>,
 }
 
 /// The result of a call.
@@ -136,7 +139,8 @@ impl Rest {
     pub fn into_sections(self) -> impl Iterator<Item = Section> {
         let names = PrincipalsV1 { names: self.principals };
         let principals = section(SectionKind::Principals, names.names.len(), &names);
-        let items = self.leases.open.len() + self.leases.recovered.len();
+        let LeasesV1 { open, recovered, truncations } = &self.leases;
+        let items = open.len() + recovered.len() + truncations.len();
         let open = section(SectionKind::Open, items, &self.leases);
         let mut sessions = self.sessions.into_iter().peekable();
         let next_sessions = move || {
@@ -172,6 +176,7 @@ impl State {
             leases: LeasesV1 {
                 open: self.leases.iter().map(|(inode, file)| (inode, file.clone())).collect(),
                 recovered: self.leases.iter_recovered().map(|(inode, left)| (inode, *left)).collect(),
+                truncations: self.truncations.iter().map(|(inode, cut)| (inode, cut.old, cut.new)).collect(),
             },
             sessions: self.retry.sessions().map(|(id, session)| (id, session.clone())).collect(),
         };

@@ -1,5 +1,6 @@
 //! The namespace against a simple model, and its memory budget.
 
+mod files;
 mod snapshots;
 
 use std::collections::BTreeMap;
@@ -71,6 +72,34 @@ impl Driver {
             Ok(other) => panic!("add_block answered {other:?}"),
             Err(error) => Err(error.code),
         }
+    }
+
+    /// The record that cuts a file, with the ids that the namenode would choose.
+    fn truncation(&self, path: &str, length: u64) -> ChangeV1 {
+        let (block, stamp) = (BlockId(self.state.last_block().0 + 1), Stamp(self.state.last_stamp().0 + 1));
+        let file = self.status(path).ok().and_then(|status| self.state.file(status.inode).ok());
+        let view = file.and_then(|file| self.state.cut_at(&file, length));
+        let cut = view.map(|view| CutV1 { old: view.block, block, stamp });
+        ChangeV1::Truncate(TruncateV1 { path: path.to_owned(), length, cut })
+    }
+
+    /// A closed file with blocks of these lengths, all of whose bytes are acknowledged.
+    fn file(&mut self, path: &str, lengths: &[u64]) -> InodeId {
+        let inode = self.create(path).expect("created");
+        let mut previous = None;
+        for length in lengths {
+            let id = self.add_block(inode, previous).expect("added");
+            let view = self.state.last_block_of(&self.state.file(inode).expect("a file")).expect("a block");
+            assert_eq!(view.block.block, id);
+            previous = Some(BlockRefV1 { length: *length, ..view.block });
+        }
+        self.apply(ChangeV1::Complete(CompleteV1 { inode, last: previous })).expect("closed");
+        inode
+    }
+
+    fn blocks_of(&self, inode: InodeId) -> Vec<u64> {
+        let file = self.state.file(inode).expect("a file");
+        self.state.blocks_in(&file, 0, u64::MAX).map(|view| view.block.length).collect()
     }
 
     fn status(&self, path: &str) -> Result<ringfs_proto::meta::namespace::FileStatusV1, Code> {

@@ -57,6 +57,14 @@ pub enum ChangeV1 {
     CloseFile(CloseFileV1),
     /// Accepts a state that is older than the datanodes'.
     RaiseIds(RaiseIdsV1),
+    /// See `AppendRequestV1`.
+    Append(AppendV1),
+    /// See `ConcatRequestV1`.
+    Concat(ConcatV1),
+    /// See `TruncateRequestV1`: done at once, or begun.
+    Truncate(TruncateV1),
+    /// The end of a truncation that had to copy a part of a block.
+    EndTruncate(EndTruncateV1),
 }
 
 /// Makes a directory.
@@ -221,6 +229,57 @@ pub struct RaiseIdsV1 {
     pub block: BlockId,
     /// The highest stamp that a datanode has.
     pub stamp: Stamp,
+}
+
+/// Opens a closed file again.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct AppendV1 {
+    /// Canonical path.
+    pub path: String,
+    /// The last block, if it is to be opened again: refused if it is another by now.
+    pub reopened: Option<BlockRefV1>,
+    /// Who has good replicas of it, in the order of the next pipeline.
+    pub pipeline: Vec<StorageId>,
+}
+
+/// Moves blocks from files to another.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ConcatV1 {
+    /// Canonical path.
+    pub target: String,
+    /// Canonical paths, in order.
+    pub sources: Vec<String>,
+}
+
+/// Cuts a file.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct TruncateV1 {
+    /// Canonical path.
+    pub path: String,
+    /// Bytes that stay.
+    pub length: u64,
+    /// What is made of the block that is cut in two; `None` if none is.
+    pub cut: Option<CutV1>,
+}
+
+/// The first bytes of a block become a block of their own.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct CutV1 {
+    /// The block: refused if it is another by now.
+    pub old: BlockRefV1,
+    /// Id of the new block: higher than any before.
+    pub block: BlockId,
+    /// Its stamp: higher than any before.
+    pub stamp: Stamp,
+}
+
+/// The new last block has replicas: the file is cut.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct EndTruncateV1 {
+    /// The file.
+    pub inode: InodeId,
+    /// The new block.
+    pub block: BlockId,
 }
 
 ringfs_proto::impl_message!(RecordV1);

@@ -103,11 +103,13 @@ pub struct InvalidateV1 {
     pub replicas: Vec<BlockRefV1>,
 }
 
-/// Copy a finalized replica to other datanodes. Each reports it once it has it.
+/// Copy a finalized replica, or its first bytes as another block, to other datanodes. Each reports it once it has it.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct TransferV1 {
-    /// The replica, as the namenode knows it.
+    /// What the targets will have.
     pub block: BlockRefV1,
+    /// The replica that is read, if it is of another block, of which the targets get the first bytes.
+    pub cut_from: Option<BlockRefV1>,
     /// Opens the block for writing on the targets.
     pub capability: CapabilityBytes,
     /// The pipeline of the copy, at most `PIPELINE_NODES_MAX`.
@@ -156,7 +158,7 @@ pub enum CommandV1 {
     /// Send a full report of this storage.
     Report(StorageId),
     /// Copy a replica.
-    Transfer(TransferV1),
+    Transfer(Box<TransferV1>),
     /// Fence a replica.
     BeginRecovery(BeginRecoveryV1),
     /// Finalize a fenced replica.

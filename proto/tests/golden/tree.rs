@@ -1,6 +1,7 @@
 //! Examples of the messages about many inodes at once, and of the changes beside the plain ones.
 
 use ringfs_proto::ids::*;
+use ringfs_proto::meta::changes::*;
 use ringfs_proto::meta::tree::*;
 
 use super::{Examples, located, status};
@@ -58,4 +59,14 @@ fn walks(examples: &mut Examples) {
     examples.add("GlobRequest", &request);
     let matched = GlobMatchV1 { path: path(), status: status() };
     examples.add("GlobReply", &GlobReplyV1 { matches: vec![matched], next: None });
+}
+
+/// Changes beside the plain ones.
+pub fn changes(examples: &mut Examples) {
+    examples.add("AppendRequest", &AppendRequestV1 { path: path(), new_block: true });
+    examples.add("AppendReply", &AppendReplyV1 { status: status(), last: Some(located()) });
+    examples.add("TruncateRequest", &TruncateRequestV1 { path: path(), length: 0x1234 });
+    examples.add("TruncateReply", &TruncateReplyV1 { is_done: true });
+    let sources = vec!["/data/part-1".to_owned(), "/data/part-2".to_owned()];
+    examples.add("ConcatRequest", &ConcatRequestV1 { target: path(), sources });
 }

@@ -23,14 +23,14 @@ use ringfs_proto::ops::Complete;
 use crate::client::{CreateOptions, Shared};
 use crate::driver::process::generation;
 use crate::error::{Error, Fault, Kind, Result};
-use crate::{BlockRef, FileStatus};
+use crate::{BlockRef, FileStatus, LocatedBlock};
 use attachment::Attachment;
 use block::{Goal, OpenBlock};
 pub use policy::ReplacePolicy;
 use repair::Failures;
 use window::Window;
 
-/// A file that is open for writing. Made by [`crate::Client::create`].
+/// A file that is open for writing. Made by [`crate::Client::create`] and [`crate::Client::append`].
 ///
 /// Writes are collected in packets, and packets are sent ahead of their acknowledgements up to a window of bytes. What a
 /// write returned without error is safe only after [`Self::hflush`] (in a completed write on every datanode of the
@@ -58,6 +58,8 @@ pub struct Writer {
     acked: Vec<AckedReplicaV1>,
     excluded: Vec<DatanodeId>,
     block: Option<OpenBlock>,
+    /// The last block of a file that was opened again, until the first packet goes behind its bytes.
+    reopened: Option<LocatedBlock>,
     /// Packets of the open block.
     window: Window,
     /// Whether readers may rely on bytes of the open block.
@@ -94,6 +96,7 @@ impl Writer {
             acked: Vec::new(),
             excluded: Vec::new(),
             block: None,
+            reopened: None,
             window,
             is_flushed: false,
             failures: Failures::default(),
@@ -103,7 +106,30 @@ impl Writer {
         }
     }
 
-    /// The path that was created.
+    /// A writer behind the end of a file, whose last block is `last`.
+    pub(crate) fn behind(
+        shared: Arc<Shared>,
+        path: &str,
+        status: &FileStatus,
+        last: Option<LocatedBlock>,
+        options: &CreateOptions,
+    ) -> Self {
+        let mut writer = Self::new(shared, path, status, options);
+        let Some(last) = last else { return writer };
+        writer.previous = Some(last.block);
+        writer.finished_bytes = last.offset;
+        if last.is_open {
+            // Readers have relied on its bytes for as long as it was closed.
+            writer.is_flushed = true;
+            writer.window.begin_at(last.block.length);
+            writer.reopened = Some(last);
+        } else {
+            writer.finished_bytes += last.block.length;
+        }
+        writer
+    }
+
+    /// The path that was created, or opened for appending.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -209,7 +235,10 @@ impl Writer {
     fn send(&mut self, flags: u8) -> Result<()> {
         let mut block = match self.block.take() {
             Some(block) => block,
-            None => self.open_block()?,
+            None => match self.reopened.take() {
+                Some(last) => self.reopen_block(last)?,
+                None => self.open_block()?,
+            },
         };
         self.drive(&mut block, Goal::Room(self.packet.len()))?;
         let is_last = self.window.length() + self.packet.len() as u64 >= self.block_size;

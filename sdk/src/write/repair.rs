@@ -17,7 +17,7 @@ use crate::error::{Error, Fault, Kind, Result};
 use crate::limits::{LOCATE_TIMEOUT, PIPELINE_FAILURES_MAX};
 use crate::patience::Patience;
 use crate::transport::{Pipeline, PipelineError, TransportError};
-use crate::{BlockRef, Node};
+use crate::{BlockRef, LocatedBlock, Node};
 
 /// Failures of pipelines without progress in between.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ impl Writer {
     fn repair(&mut self, block: &mut OpenBlock, failure: PipelineError) -> Result<()> {
         let acked = self.window.acked_length();
         if !self.failures.note(self.finished_bytes + acked) {
-            return Err(self.failed(failure));
+            return Err(self.failed(Some(failure)));
         }
         if acked == 0 {
             // Nobody relies on it: a new block has all its replicas at once.
@@ -65,15 +65,30 @@ impl Writer {
     }
 
     fn recover(&mut self, block: &mut OpenBlock, failure: PipelineError) -> Result<()> {
-        let wishes = Wishes {
+        let acked = BlockRef { length: self.window.acked_length(), ..block.block };
+        let mut recovery = Recovery::new(acked, std::mem::take(&mut block.nodes), self.wishes());
+        self.note_failure(&mut recovery, &failure);
+        *block = self.stand_up(recovery, Some(failure))?;
+        Ok(())
+    }
+
+    /// Opens the last block of a file again, behind its bytes: as after a failure in which nobody failed.
+    pub(super) fn reopen_block(&mut self, located: LocatedBlock) -> Result<OpenBlock> {
+        let recovery = Recovery::new(located.block, located.nodes, self.wishes());
+        self.stand_up(recovery, None)
+    }
+
+    fn wishes(&self) -> Wishes {
+        Wishes {
             policy: self.shared.options.replace_policy,
             best_effort: self.shared.options.replace_best_effort,
             replication: usize::from(self.replication),
             is_flushed: self.is_flushed,
-        };
-        let acked = BlockRef { length: self.window.acked_length(), ..block.block };
-        let mut recovery = Recovery::new(acked, std::mem::take(&mut block.nodes), wishes);
-        self.note_failure(&mut recovery, &failure);
+        }
+    }
+
+    /// Takes a recovery to its end: a pipeline that stands.
+    fn stand_up(&mut self, mut recovery: Recovery, failure: Option<PipelineError>) -> Result<OpenBlock> {
         let mut patience = Patience::new(&self.shared);
         let mut last = failure;
         let mut opened: Option<Box<dyn Pipeline>> = None;
@@ -100,7 +115,7 @@ impl Writer {
                     }
                     Err(error) => {
                         self.note_failure(&mut recovery, &error);
-                        last = error;
+                        last = Some(error);
                     }
                 },
                 Step::Update { stamp } => {
@@ -115,9 +130,8 @@ impl Writer {
         let (Some(standing), Some(pipeline)) = (recovery.standing(), opened) else {
             return Err(self.failed(last));
         };
-        tracing::info!(path = self.path, block = %standing.block.block, nodes = standing.nodes.len(), "a pipeline was recovered");
-        *block = OpenBlock { block: standing.block, nodes: standing.nodes, pipeline };
-        Ok(())
+        tracing::info!(path = self.path, block = %standing.block.block, nodes = standing.nodes.len(), "a pipeline stands again");
+        Ok(OpenBlock { block: standing.block, nodes: standing.nodes, pipeline })
     }
 
     fn note_failure(&mut self, recovery: &mut Recovery, failure: &PipelineError) {
@@ -213,7 +227,13 @@ impl Writer {
     }
 
     /// No pipeline goes on: what was acknowledged is safe, the rest is not.
-    fn failed(&self, failure: PipelineError) -> Error {
+    fn failed(&self, failure: Option<PipelineError>) -> Error {
+        let nobody = || {
+            let reason = std::io::Error::other("the namenode named no datanode that has the block");
+            let source = TransportError::unreachable(([0, 0, 0, 0], 0).into(), reason);
+            PipelineError { failed_node: None, source }
+        };
+        let failure = failure.unwrap_or_else(nobody);
         let kind = match failure.source.code() {
             Some(Code::NoRoom) => Kind::NoRoom,
             Some(Code::LeaseLost) => Kind::LeaseLost,

@@ -92,6 +92,12 @@ impl Window {
         self.is_finalized = false;
     }
 
+    /// Begins behind the bytes of a block that every node of its pipeline has.
+    pub fn begin_at(&mut self, length: u64) {
+        self.begin_block();
+        (self.length, self.acked_length) = (length, length);
+    }
+
     /// Whether a packet of `len` bytes may be added now. One may always be under way.
     pub fn has_room(&self, len: usize) -> bool {
         self.packets.is_empty() || self.bytes + len <= self.bytes_max

@@ -7,6 +7,7 @@ use ringfs_proto::frame::Header;
 use ringfs_proto::hello::{HelloReplyV1, HelloV1};
 use ringfs_proto::ids::CallId;
 use ringfs_proto::meta::admin::*;
+use ringfs_proto::meta::changes::*;
 use ringfs_proto::meta::data::*;
 use ringfs_proto::meta::membership::*;
 use ringfs_proto::meta::namespace::*;
@@ -42,6 +43,7 @@ kinds! {
     HelloV1 HelloReplyV1 ReplicationRequestV1 ReplicationReplyV1
     WalkRequestV1 WalkReplyV1 GlobRequestV1 GlobReplyV1 BatchStatRequestV1 BatchStatReplyV1 ContentSummaryRequestV1
     ContentSummaryReplyV1 ListOpenFilesRequestV1 ListOpenFilesReplyV1 ListCorruptFilesRequestV1 ListCorruptFilesReplyV1
+    AppendRequestV1 AppendReplyV1 TruncateRequestV1 TruncateReplyV1 ConcatRequestV1
 }
 
 /// What was accepted once is accepted again, and is the same.

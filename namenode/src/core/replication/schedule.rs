@@ -133,10 +133,11 @@ impl Core {
         let Some((view, file)) = self.state.block(block.block) else { return false };
         let transfer = TransferV1 {
             block,
+            cut_from: None,
             capability: self.sign_for(&file, &view, Mode::Write, PrincipalId(u32::MAX), now),
             targets: targets.iter().map(|target| self.nodes.pipeline_node(*target)).collect(),
         };
-        if !self.nodes.command(source, CommandV1::Transfer(transfer)) {
+        if !self.nodes.command(source, CommandV1::Transfer(Box::new(transfer))) {
             return false;
         }
         let node = self.nodes.node_of(source);

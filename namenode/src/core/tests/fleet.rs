@@ -98,7 +98,7 @@ impl Fleet {
                 }
             }
             CommandV1::Transfer(transfer) => {
-                self.transfers.push((number, transfer.clone()));
+                self.transfers.push((number, *transfer.clone()));
                 if self.copies_arrive {
                     self.transfer(at, &transfer);
                 }

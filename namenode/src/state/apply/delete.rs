@@ -50,6 +50,7 @@ impl State {
             Kind::File { blocks: mut list, .. } => {
                 self.counts.files -= 1;
                 self.leases.forget(id);
+                self.forget_truncation(id, effects);
                 while let Some(view) = self.blocks.pop(&mut list) {
                     self.counts.blocks -= 1;
                     self.counts.committed_blocks -= u64::from(!view.is_open);

@@ -74,21 +74,8 @@ impl State {
         if overwrite {
             return Ok(());
         }
-        match self.leases.get(inode.id).map(|file| file.session) {
-            Some(holder) if holder == session => {
-                let message = format!(
-                    "Failed to CREATE_FILE {path} because {session} is already the current lease holder."
-                );
-                Err(WireError::new(Code::LeaseHeld, message))
-            }
-            Some(holder) => {
-                let message = format!(
-                    "Failed to CREATE_FILE {path} for {session} because this file lease is currently owned by {holder}"
-                );
-                Err(WireError::new(Code::LeaseHeld, message))
-            }
-            None => Err(WireError::new(Code::AlreadyExists, format!("{path} already exists"))),
-        }
+        self.check_not_written(slot, session, "CREATE_FILE", &path)?;
+        Err(WireError::new(Code::AlreadyExists, format!("{path} already exists")))
     }
 
     /// HDFS: `FSDirWriteFileOp.validateAddBlock`, `storeAllocatedBlock`.
@@ -143,6 +130,7 @@ impl State {
         let mut list = self.list_of(slot);
         match self.blocks.last(list) {
             Some(last) if last.block.block == change.block && last.is_open => {
+                self.check_unacked(change)?;
                 self.blocks.pop(&mut list);
                 self.set_list(slot, list);
                 if let Some(file) = self.leases.get_mut(change.inode) {
@@ -160,6 +148,16 @@ impl State {
                 Err(WireError::new(Code::InvalidArgument, message))
             }
         }
+    }
+
+    /// Bytes that were acknowledged once are not taken back.
+    fn check_unacked(&self, change: &AbandonBlockV1) -> Result<(), WireError> {
+        let acked_length = self.leases.get(change.inode).map_or(0, |file| file.acked_length);
+        if acked_length == 0 {
+            return Ok(());
+        }
+        let message = format!("abandon block {}: {acked_length} bytes of it were acknowledged", change.block);
+        Err(WireError::new(Code::InvalidArgument, message))
     }
 
     /// Whether recovery has taken the block back already, as nothing of it was written: its writer may go on without it.
@@ -262,7 +260,7 @@ impl State {
         }
     }
 
-    pub(super) fn list_of(&self, slot: Slot) -> BlockList {
+    pub(in super::super) fn list_of(&self, slot: Slot) -> BlockList {
         match self.inodes.get(slot).kind {
             Kind::File { blocks, .. } => blocks,
             Kind::Directory { .. } => BlockList::Empty,

@@ -17,6 +17,10 @@ enum Act {
     FenceWriter(u8),
     CloseFile(u8),
     SetReplication(String, u16),
+    Append(String, bool),
+    Concat(String, Vec<String>),
+    Truncate(String, u8),
+    EndTruncate(u8),
     /// The call before once more.
     Repeat,
 }
@@ -35,6 +39,10 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => any::<u8>().prop_map(Act::FenceWriter),
         1 => any::<u8>().prop_map(Act::CloseFile),
         1 => (paths(), 1u16..5).prop_map(|(path, replication)| Act::SetReplication(path, replication)),
+        2 => (paths(), any::<bool>()).prop_map(|(path, new_block)| Act::Append(path, new_block)),
+        1 => (paths(), prop::collection::vec(paths(), 1..3)).prop_map(|(path, others)| Act::Concat(path, others)),
+        2 => (paths(), any::<u8>()).prop_map(|(path, part)| Act::Truncate(path, part)),
+        1 => any::<u8>().prop_map(Act::EndTruncate),
         1 => Just(Act::Repeat),
     ];
     prop::collection::vec(act, 1..120)
@@ -51,6 +59,11 @@ fn picked(state: &State, choice: u8) -> Option<(InodeId, SessionId, Option<Block
     let last =
         last.map(|view| BlockRefV1 { length: view.block.length.max(u64::from(choice) + 1), ..view.block });
     Some((inode, session, last))
+}
+
+fn last_of(state: &State, path: &str) -> Option<BlockRefV1> {
+    let inode = state.stat(&Components::parse(path).expect("valid")).ok()?.inode;
+    Some(state.last_block_of(&state.file(inode).ok()?)?.block)
 }
 
 fn act(driver: &mut Driver, act: &Act, sessions: u64) {
@@ -103,6 +116,26 @@ fn act(driver: &mut Driver, act: &Act, sessions: u64) {
         }),
         Act::SetReplication(path, replication) => {
             Some(ChangeV1::SetReplication(SetReplicationV1 { path: path.clone(), replication: *replication }))
+        }
+        Act::Append(path, new_block) => {
+            let reopened = last_of(&driver.state, path).filter(|_| !new_block);
+            let pipeline = vec![ringfs_proto::ids::StorageId([1; 16])];
+            Some(ChangeV1::Append(AppendV1 { path: path.clone(), reopened, pipeline }))
+        }
+        Act::Concat(path, others) => {
+            Some(ChangeV1::Concat(ConcatV1 { target: path.clone(), sources: others.clone() }))
+        }
+        Act::Truncate(path, part) => {
+            let status = driver.status(path);
+            let length = status.map_or(0, |status| status.length * u64::from(*part) / 255);
+            Some(driver.truncation(path, length))
+        }
+        Act::EndTruncate(choice) => {
+            let all: Vec<_> = driver.state.truncations.iter().collect();
+            let picked = all.get(usize::from(*choice) % all.len().max(1));
+            picked.map(|(inode, truncation)| {
+                ChangeV1::EndTruncate(EndTruncateV1 { inode: *inode, block: truncation.new.block })
+            })
         }
         Act::Repeat => driver.records.last().map(|record| {
             (session, call) = (record.session, record.call);
