@@ -102,6 +102,8 @@ pub struct Core {
     parked: Parked,
     summaries: Summaries,
     cuts: Cuts,
+    /// Whether a record that frees what was deleted is logged and not applied.
+    is_freeing: bool,
     answers: Vec<Answer>,
     effects: Vec<Effect>,
     metrics: Metrics,
@@ -155,6 +157,7 @@ impl Core {
             parked: Parked::default(),
             summaries: Summaries::default(),
             cuts: Cuts::default(),
+            is_freeing: false,
             answers: Vec::new(),
             effects: Vec::new(),
             metrics: Metrics::default(),
@@ -222,6 +225,7 @@ impl Core {
         self.look_at_leases(now);
         self.look_at_recoveries(now);
         self.look_at_truncations(now);
+        self.go_on_freeing(now);
         for call in self.parked.expired(now.mono_ms) {
             let message = "the last block is not reported by enough datanodes yet";
             self.answer(call, Err(WireError::new(Code::NotReplicatedYet, message)));

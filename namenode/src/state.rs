@@ -9,6 +9,7 @@ mod apply;
 mod arena;
 mod blocks;
 mod children;
+mod detached;
 mod glob;
 mod id_map;
 mod inode;
@@ -31,6 +32,7 @@ use ringfs_proto::meta::namespace::BlockRefV1;
 
 pub use arena::Slot;
 pub use blocks::BlockView;
+pub use detached::FREE_STEPS_PER_RECORD_MAX;
 pub use glob::Glob;
 pub use leases::{Leases, OpenFile, Recovered};
 pub use read::FileView;
@@ -42,6 +44,7 @@ pub use walk::{Choice, Everything, Visit, Walk};
 use arena::Arena;
 use blocks::Blocks;
 use children::Children;
+use detached::Detached;
 use id_map::IdMap;
 use inode::Inode;
 use names::Names;
@@ -130,6 +133,7 @@ pub struct State {
     principals: Principals,
     leases: Leases,
     truncations: Truncations,
+    detached: Detached,
     retry: RetryCache,
     counts: Counts,
     last_inode: InodeId,
@@ -154,6 +158,7 @@ impl State {
             principals,
             leases: Leases::default(),
             truncations: Truncations::default(),
+            detached: Detached::default(),
             retry: RetryCache::default(),
             counts: Counts { directories: 1, ..Counts::default() },
             last_inode: ROOT,

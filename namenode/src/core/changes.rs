@@ -319,9 +319,19 @@ impl Core {
         }
         self.effects = effects;
         self.leases_changed(&record, &outcome, now);
+        self.is_freeing &= !matches!(record.change, ChangeV1::Free);
+        self.go_on_freeing(now);
         for call in waiters {
             let result = self.reply_to(&call, &outcome, now);
             self.answer(call, result);
+        }
+    }
+
+    /// Has more freed of what was deleted: one record at a time, so that others are applied in between.
+    pub(super) fn go_on_freeing(&mut self, now: Now) {
+        if self.state.has_detached() && !self.is_freeing && self.changes_are_accepted() {
+            self.is_freeing = true;
+            self.log_own(ChangeV1::Free, None, now);
         }
     }
 

@@ -6,6 +6,7 @@ mod commands;
 mod convergence;
 mod datanodes;
 mod fleet;
+mod freeing;
 mod invalidation;
 mod leases;
 mod pipelines;

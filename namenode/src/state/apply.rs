@@ -36,6 +36,7 @@ impl State {
         assert!(record.time_ms >= self.time_ms, "time in the log never decreases");
         self.applied = record.index;
         self.time_ms = record.time_ms;
+        self.detached.begin_record();
         // Whether or not the record is refused: an id that was logged is never given out again.
         match &record.change {
             ChangeV1::AddBlock(change) => {
@@ -88,6 +89,10 @@ impl State {
             ChangeV1::Concat(change) => self.concat(change, effects),
             ChangeV1::Truncate(change) => self.truncate(change, record.session, effects),
             ChangeV1::EndTruncate(change) => self.end_truncate(change, effects),
+            ChangeV1::Free => {
+                self.free_detached(effects);
+                Ok(Applied::Done)
+            }
         }
     }
 

@@ -52,6 +52,15 @@ impl Children {
         }
     }
 
+    /// Removes the last entry.
+    pub fn pop(&mut self) -> Option<Slot> {
+        let slot = self.leaves.last_mut()?.pop();
+        if self.leaves.last().is_some_and(Vec::is_empty) {
+            self.leaves.pop();
+        }
+        slot
+    }
+
     /// The entries after `name`, in order; all for an empty name.
     pub fn after<'a>(&self, name: &[u8], name_of: impl Fn(Slot) -> &'a [u8]) -> Entries<'_> {
         let index = self.leaf_of(name, &name_of);
@@ -65,11 +74,6 @@ impl Children {
         let index = self.leaf_of(name, &name_of);
         let at = self.leaves.get(index).map_or(0, |leaf| leaf.partition_point(|slot| name_of(*slot) <= name));
         self.leaves.iter().skip(index).map(Vec::len).sum::<usize>() - at
-    }
-
-    /// All entries, in order.
-    pub fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.leaves.iter().flatten().copied()
     }
 
     /// Bytes of memory besides this struct.
@@ -121,7 +125,7 @@ mod tests {
         }
         let mut sorted: Vec<Slot> = (0..3000).collect();
         sorted.sort_by_key(|slot| name_of(*slot));
-        assert_eq!(children.iter().collect::<Vec<_>>(), sorted);
+        assert_eq!(children.after(b"", name_of).collect::<Vec<_>>(), sorted);
         let middle = name_of(sorted[1499]);
         assert_eq!(children.after(middle, name_of).collect::<Vec<_>>(), sorted[1500..]);
         assert_eq!(children.count_after(middle, name_of), 1500);
@@ -131,5 +135,8 @@ mod tests {
         }
         assert!((0..3000).all(|slot| children.find(name_of(slot), name_of).is_some() == (slot % 2 == 1)));
         assert_eq!(children.find(b"absent", name_of), None);
+        let popped: Vec<Slot> = std::iter::from_fn(|| children.pop()).collect();
+        sorted.retain(|slot| slot % 2 == 1);
+        assert!(popped.iter().eq(sorted.iter().rev()));
     }
 }

@@ -7,7 +7,7 @@ use ringfs_proto::meta::namespace::{BlockRefV1, FileKind, FileRefV1, FileStatusV
 use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
 
-use super::arena::Slot;
+use super::arena::{NONE, Slot};
 use super::blocks::BlockView;
 use super::inode::{BLOCK_SIZE_UNIT, BlockList, Kind};
 use super::{ROOT_SLOT, State, Truncation};
@@ -41,7 +41,7 @@ impl State {
 
     /// Status of an inode, with an empty name.
     pub fn stat_inode(&self, inode: InodeId) -> Option<FileStatusV1> {
-        Some(self.status(self.inode_slots.get(inode.0)?, false))
+        Some(self.status(self.slot_of(inode)?, false))
     }
 
     /// A page of a directory.
@@ -76,7 +76,7 @@ impl State {
     /// # Errors
     /// `NotFound`, `IsADirectory`.
     pub fn file(&self, inode: InodeId) -> Result<FileView, WireError> {
-        let slot = self.inode_slots.get(inode.0);
+        let slot = self.slot_of(inode);
         let slot =
             slot.ok_or_else(|| WireError::new(Code::NotFound, format!("inode {inode} does not exist")))?;
         self.file_view(slot)
@@ -167,13 +167,13 @@ impl State {
 
     /// The path of an inode, for messages and logs.
     pub fn path_of_inode(&self, inode: InodeId) -> Option<String> {
-        Some(self.path_of(self.inode_slots.get(inode.0)?))
+        Some(self.path_of(self.slot_of(inode)?))
     }
 
     /// The path of a slot.
     pub(super) fn path_of(&self, mut slot: Slot) -> String {
         let mut names = Vec::new();
-        while slot != ROOT_SLOT {
+        while slot != ROOT_SLOT && slot != NONE {
             names.push(String::from_utf8_lossy(self.name_of(slot)));
             slot = self.inodes.get(slot).parent;
         }
@@ -230,8 +230,14 @@ impl State {
         let principals = self.principals.names();
         let ids = (self.applied, self.time_ms, self.last_inode, self.last_block, self.last_stamp);
         let sessions: Vec<_> = self.retry.sessions().collect();
-        write!(text, "{ids:?} {:?} {principals:?} {:?} {sessions:?}", self.counts, self.leases)
-            .expect("writing to a string cannot fail");
+        write!(
+            text,
+            "{ids:?} {:?} {principals:?} {:?} {sessions:?} {:?}",
+            self.counts,
+            self.leases,
+            self.detached.roots()
+        )
+        .expect("writing to a string cannot fail");
         ringfs_proto::checksum::crc32(text.as_bytes())
     }
 

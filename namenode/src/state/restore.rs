@@ -99,7 +99,8 @@ impl Restorer {
 
     /// Files alone are open for writing, and only in those a block is open.
     fn check_leases(&self) -> Result<(), RestoreError> {
-        let is_file = |inode: &InodeId| self.state.file(*inode).is_ok();
+        let file = |inode: &InodeId| self.state.file_view(self.state.inode_slots.get(inode.0)?);
+        let is_file = |inode: &InodeId| file(inode).is_some();
         let leases = &self.state.leases;
         let stray = leases.iter().map(|(inode, _)| inode).find(|inode| !is_file(inode));
         if let Some(inode) = stray {
@@ -107,7 +108,7 @@ impl Restorer {
         }
         let counts = self.state.counts;
         let is_open = |inode: &InodeId| {
-            let last = self.state.file(*inode).ok().and_then(|file| self.state.blocks.last(file.blocks));
+            let last = file(inode).and_then(|file| self.state.blocks.last(file.blocks));
             last.is_some_and(|last| last.is_open)
         };
         let open = leases.iter().filter(|(inode, _)| is_open(inode)).count() as u64;
@@ -180,7 +181,8 @@ impl Restorer {
     }
 
     fn open(&mut self, section: &Section) -> Result<(), RestoreError> {
-        let LeasesV1 { open, recovered, truncations } = decode(section)?;
+        let LeasesV1 { open, recovered, truncations, detached } = decode(section)?;
+        self.state.detached.restore(detached);
         self.truncations.extend(truncations);
         open.into_iter().for_each(|(inode, file)| self.state.leases.put(inode, file));
         recovered.into_iter().for_each(|(inode, left)| self.state.leases.remember(inode, left));
@@ -272,6 +274,10 @@ impl Restorer {
     fn link(&mut self) -> Result<(), RestoreError> {
         let mut by_parent = Vec::with_capacity(self.parents.len());
         for (slot, parent) in self.parents.iter().enumerate().skip(1) {
+            if *parent == InodeId(0) {
+                // The root of a deleted tree, if it is named among them.
+                continue;
+            }
             let found = self.state.inode_slots.get(parent.0);
             let directory = found.filter(|parent| self.state.inodes.get(*parent).is_directory());
             let Some(directory) = directory else {
@@ -314,12 +320,25 @@ impl Restorer {
     fn check_reachable(&self) -> Result<(), RestoreError> {
         let mut is_reached = vec![false; self.parents.len()];
         is_reached[ROOT_SLOT as usize] = true;
+        for root in self.state.detached.roots() {
+            let slot = self.state.inode_slots.get(root.0).map(|slot| slot as usize);
+            let Some(slot) = slot.filter(|slot| self.parents[*slot] == InodeId(0) && !is_reached[*slot])
+            else {
+                return wrong(format!(
+                    "inode {root} is deleted, and is not there, or in a directory, or named twice"
+                ));
+            };
+            is_reached[slot] = true;
+        }
         let mut way = Vec::new();
         for slot in 0..self.parents.len() {
             let mut at = slot;
             while !is_reached[at] {
                 if way.len() > self.parents.len() {
                     return wrong(format!("inode {} is in a circle", self.id(slot)));
+                }
+                if self.parents[at] == InodeId(0) {
+                    return wrong(format!("inode {} is in no directory", self.id(at)));
                 }
                 way.push(at);
                 at = self.state.inodes.get(at as Slot).parent as usize;
@@ -346,6 +365,7 @@ impl State {
             principals: Default::default(),
             leases: Default::default(),
             truncations: Default::default(),
+            detached: Default::default(),
             retry: RetryCache::default(),
             counts: Counts::default(),
             last_inode: ROOT,

@@ -12,7 +12,7 @@ use ringfs_proto::ids::{CallId, InodeId, LogIndex, SessionId};
 use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_proto::wire::Message;
 
-use super::arena::Slot;
+use super::arena::{NONE, Slot};
 use super::inode::{Inode, Kind};
 use super::leases::{OpenFile, Recovered};
 use super::retry::Session;
@@ -72,6 +72,8 @@ pub(super) struct LeasesV1 {
     pub recovered: Vec<(InodeId, Recovered)>,
     /// Files that are being cut: the block that is cut in two, and the new one.
     pub truncations: Vec<(InodeId, BlockRefV1, BlockRefV1)>,
+    /// The roots of deleted trees that are not freed yet; the last one goes first.
+    pub detached: Vec<InodeId>,
 }
 
 /// The result of a call.
@@ -139,8 +141,8 @@ impl Rest {
     pub fn into_sections(self) -> impl Iterator<Item = Section> {
         let names = PrincipalsV1 { names: self.principals };
         let principals = section(SectionKind::Principals, names.names.len(), &names);
-        let LeasesV1 { open, recovered, truncations } = &self.leases;
-        let items = open.len() + recovered.len() + truncations.len();
+        let LeasesV1 { open, recovered, truncations, detached } = &self.leases;
+        let items = open.len() + recovered.len() + truncations.len() + detached.len();
         let open = section(SectionKind::Open, items, &self.leases);
         let mut sessions = self.sessions.into_iter().peekable();
         let next_sessions = move || {
@@ -176,6 +178,7 @@ impl State {
             leases: LeasesV1 {
                 open: self.leases.iter().map(|(inode, file)| (inode, file.clone())).collect(),
                 recovered: self.leases.iter_recovered().map(|(inode, left)| (inode, *left)).collect(),
+                detached: self.detached.roots().to_vec(),
                 truncations: self.truncations.iter().map(|(inode, cut)| (inode, cut.old, cut.new)).collect(),
             },
             sessions: self.retry.sessions().map(|(id, session)| (id, session.clone())).collect(),
@@ -239,6 +242,7 @@ impl State {
     fn put_inode(&self, inode: &Inode, out: &mut Vec<u8>) {
         let parent = match inode.id {
             ROOT => InodeId(0),
+            _ if inode.parent == NONE => InodeId(0),
             _ => self.inodes.as_it_was(inode.parent).expect("a parent was in use").id,
         };
         let name = self.names.get(inode.name);

@@ -64,14 +64,12 @@ impl State {
     /// A walk below an inode, taken up behind the relative path `after`; from the beginning when that is empty. Nothing is
     /// below a file.
     pub fn walk<C: Choice>(&self, inode: InodeId, choice: C, after: &str) -> Option<Walk<'_, C>> {
-        Some(Walk::begin(self, self.inode_slots.get(inode.0)?, choice, after))
+        Some(Walk::begin(self, self.slot_of(inode)?, choice, after))
     }
 
     /// Whether an inode is `ancestor` or somewhere below it.
     pub fn is_within(&self, inode: InodeId, ancestor: InodeId) -> bool {
-        let (Some(mut slot), Some(ancestor)) =
-            (self.inode_slots.get(inode.0), self.inode_slots.get(ancestor.0))
-        else {
+        let (Some(mut slot), Some(ancestor)) = (self.slot_of(inode), self.slot_of(ancestor)) else {
             return false;
         };
         while slot != ancestor && slot != ROOT_SLOT {

@@ -65,6 +65,8 @@ pub enum ChangeV1 {
     Truncate(TruncateV1),
     /// The end of a truncation that had to copy a part of a block.
     EndTruncate(EndTruncateV1),
+    /// Frees more of what was deleted before.
+    Free,
 }
 
 /// Makes a directory.

@@ -192,7 +192,7 @@ impl State {
 
     /// Whether a file was closed with this last block: a call that comes again is answered again.
     fn completed_before(&self, change: &CompleteV1) -> Option<Applied> {
-        let slot = self.inode_slots.get(change.inode.0)?;
+        let slot = self.slot_of(change.inode)?;
         let view = self.file_view(slot)?;
         let is_same = self.blocks.last(view.blocks).map(|last| last.block) == change.last;
         (view.session.is_none() && is_same).then_some(Applied::Completed(change.inode))
@@ -251,7 +251,7 @@ impl State {
             let path = self.path_of_inode(inode).unwrap_or_default();
             WireError::new(Code::LeaseLost, format!("No lease on {path} (inode {inode}): {reason}"))
         };
-        let slot = self.inode_slots.get(inode.0).ok_or_else(|| lost("File does not exist."))?;
+        let slot = self.slot_of(inode).ok_or_else(|| lost("File does not exist."))?;
         match self.leases.get(inode) {
             Some(file) if file.recovery_stamp.is_some() => Err(lost("it is being recovered.")),
             Some(file) if file.session == session => Ok(slot),
@@ -267,7 +267,7 @@ impl State {
         }
     }
 
-    pub(super) fn set_list(&mut self, slot: Slot, list: BlockList) {
+    pub(in super::super) fn set_list(&mut self, slot: Slot, list: BlockList) {
         if let Kind::File { blocks, .. } = &mut self.inodes.get_mut(slot).kind {
             *blocks = list;
         }

@@ -152,7 +152,7 @@ impl State {
     ) -> Result<Option<Recovered>, WireError> {
         let Some(recovered) = self.returning(inode, session, acked)? else { return Ok(None) };
         self.leases.open(inode, session);
-        let (Some(slot), Some(last), true) = (self.inode_slots.get(inode.0), recovered.last, whole) else {
+        let (Some(slot), Some(last), true) = (self.slot_of(inode), recovered.last, whole) else {
             return Ok(Some(recovered));
         };
         let Some(view) = self.blocks.last(self.list_of(slot)) else { return Ok(Some(recovered)) };
@@ -178,7 +178,8 @@ impl State {
         acked: Option<BlockRefV1>,
     ) -> Result<Option<Recovered>, WireError> {
         let recovered = self.leases.recovered(inode).filter(|recovered| recovered.session == session);
-        let Some(recovered) = recovered.filter(|_| self.leases.get(inode).is_none()) else { return Ok(None) };
+        let is_closed = self.leases.get(inode).is_none() && self.slot_of(inode).is_some();
+        let Some(recovered) = recovered.filter(|_| is_closed) else { return Ok(None) };
         if recovered.is_as_left(session, acked) {
             return Ok(Some(*recovered));
         }
@@ -217,6 +218,6 @@ impl State {
 
     fn file_slot(&self, inode: InodeId) -> Result<Slot, WireError> {
         let gone = || WireError::new(Code::NotFound, format!("inode {inode} does not exist"));
-        self.inode_slots.get(inode.0).ok_or_else(gone)
+        self.slot_of(inode).ok_or_else(gone)
     }
 }

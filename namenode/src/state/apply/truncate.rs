@@ -83,7 +83,7 @@ impl State {
     /// The new block has replicas: it takes its place, and what is behind it goes.
     pub(super) fn end_truncate(&mut self, change: &EndTruncateV1, effects: &mut Vec<Effect>) -> Outcome {
         let ours = self.truncations.get(change.inode).filter(|ours| ours.new.block == change.block);
-        let slot = ours.and_then(|_| self.inode_slots.get(change.inode.0));
+        let slot = ours.and_then(|_| self.slot_of(change.inode));
         let (Some(truncation), Some(slot)) = (ours.copied(), slot) else {
             let message = format!("inode {} is not being truncated", change.inode);
             return Err(WireError::new(Code::InvalidArgument, message));
@@ -106,7 +106,7 @@ impl State {
     }
 
     /// A file that is being cut goes: so does its new block.
-    pub(super) fn forget_truncation(&mut self, inode: InodeId, effects: &mut Vec<Effect>) {
+    pub(in super::super) fn forget_truncation(&mut self, inode: InodeId, effects: &mut Vec<Effect>) {
         let Some(mut truncation) = self.truncations.remove(inode) else { return };
         if let Some(view) = self.blocks.pop(&mut truncation.list) {
             self.counts.blocks -= 1;

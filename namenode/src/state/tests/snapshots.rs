@@ -21,6 +21,7 @@ enum Act {
     Concat(String, Vec<String>),
     Truncate(String, u8),
     EndTruncate(u8),
+    Free,
     /// The call before once more.
     Repeat,
 }
@@ -43,6 +44,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => (paths(), prop::collection::vec(paths(), 1..3)).prop_map(|(path, others)| Act::Concat(path, others)),
         2 => (paths(), any::<u8>()).prop_map(|(path, part)| Act::Truncate(path, part)),
         1 => any::<u8>().prop_map(Act::EndTruncate),
+        1 => Just(Act::Free),
         1 => Just(Act::Repeat),
     ];
     prop::collection::vec(act, 1..120)
@@ -130,6 +132,7 @@ fn act(driver: &mut Driver, act: &Act, sessions: u64) {
             let length = status.map_or(0, |status| status.length * u64::from(*part) / 255);
             Some(driver.truncation(path, length))
         }
+        Act::Free => Some(ChangeV1::Free),
         Act::EndTruncate(choice) => {
             let all: Vec<_> = driver.state.truncations.iter().collect();
             let picked = all.get(usize::from(*choice) % all.len().max(1));
@@ -175,8 +178,10 @@ proptest! {
         pace in 1usize..4,
         every in 1usize..5,
         sessions in 1u64..4,
+        steps_max in 1usize..6,
     ) {
         let mut driver = Driver::new();
+        driver.state.detached.steps_max = steps_max;
         let begin = begin % acts.len();
         for step in &acts[..begin] {
             act(&mut driver, step, sessions);
@@ -200,6 +205,7 @@ proptest! {
         let mut sections: Vec<Section> = rest.into_sections().collect();
         sections.extend(inodes);
         let mut state = restored(&sections).expect("restored");
+        state.detached.steps_max = steps_max;
         prop_assert_eq!(state.applied(), index);
         prop_assert_eq!(state.digest(), expected);
         for record in driver.records.iter().filter(|record| record.index > index) {
@@ -219,6 +225,7 @@ proptest! {
     #[test]
     fn damaged_sections_are_refused_or_harmless(acts in acts(), flips in prop::collection::vec((any::<u16>(), any::<u8>()), 1..4)) {
         let mut driver = Driver::new();
+        driver.state.detached.steps_max = 2;
         for step in &acts {
             act(&mut driver, step, 2);
         }
