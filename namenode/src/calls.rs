@@ -125,6 +125,7 @@ calls! {
     Append: changes::AppendRequestV1 => changes::AppendReplyV1;
     Truncate: changes::TruncateRequestV1 => changes::TruncateReplyV1;
     Concat: changes::ConcatRequestV1 => namespace::DoneV1;
+    Commit: changes::CommitRequestV1 => changes::CommitReplyV1;
     Register: membership::RegisterRequestV1 => membership::RegisterReplyV1;
     Heartbeat: membership::HeartbeatRequestV1 => membership::HeartbeatReplyV1;
     BlockReport: membership::BlockReportRequestV1 => membership::ReportReplyV1;

@@ -5,6 +5,7 @@
 
 mod changes;
 mod checkpoints;
+mod commits;
 mod files;
 mod leases;
 mod membership;

@@ -24,10 +24,12 @@ mod snapshot;
 mod tests;
 mod tree;
 mod truncations;
+mod undo;
 mod walk;
 
 use ringfs_proto::WireError;
 use ringfs_proto::ids::{BlockId, InodeId, LogIndex, SessionId, Stamp};
+use ringfs_proto::meta::changes::ContentVersionV1;
 use ringfs_proto::meta::namespace::BlockRefV1;
 
 pub use arena::Slot;
@@ -50,6 +52,7 @@ use inode::Inode;
 use names::Names;
 use principals::Principals;
 use retry::RetryCache;
+use undo::Undo;
 
 /// Inode of `/`.
 pub const ROOT: InodeId = InodeId(1);
@@ -83,6 +86,8 @@ pub enum Applied {
     ReplicationSet(bool),
     /// A closed file is open again.
     Opened(InodeId),
+    /// All steps were carried out; what each has left.
+    Committed(Vec<Option<ContentVersionV1>>),
     /// Whether a file has its new length already.
     Truncated(bool),
     /// The writer of a block has a stamp for its next pipeline.
@@ -134,6 +139,8 @@ pub struct State {
     leases: Leases,
     truncations: Truncations,
     detached: Detached,
+    /// What would have to be undone, while a record of several changes is applied.
+    undo: Option<Undo>,
     retry: RetryCache,
     counts: Counts,
     last_inode: InodeId,
@@ -159,6 +166,7 @@ impl State {
             leases: Leases::default(),
             truncations: Truncations::default(),
             detached: Detached::default(),
+            undo: None,
             retry: RetryCache::default(),
             counts: Counts { directories: 1, ..Counts::default() },
             last_inode: ROOT,

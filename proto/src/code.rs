@@ -91,6 +91,7 @@ codes! {
     Io = 33, OtherNode, "input or output error";
     VolumeFailed = 34, OtherNode, "the volume has failed";
     ReplicaExists = 35, Never, "the replica exists already";
+    ConditionFailed = 36, Never, "a condition of a commit is not met";
 }
 
 impl fmt::Display for Code {

@@ -62,6 +62,10 @@ pub const LIST_PAGE_ENTRIES_MAX: u32 = 1000;
 pub const BATCH_PATHS_MAX: usize = 1000;
 /// Files that one call of `Concat` moves behind another.
 pub const CONCAT_SOURCES_MAX: usize = 1000;
+/// Steps of one call of `Commit`.
+pub const COMMIT_STEPS_MAX: usize = 256;
+/// Conditions of one step of `Commit`.
+pub const COMMIT_CONDITIONS_MAX: usize = 16;
 /// Patterns that one pattern of `Glob` may stand for: texts in braces that contain slashes are written out.
 pub const GLOB_PATTERNS_MAX: usize = 1000;
 /// Blocks in one reply of `GetBlockLocations`; a reader of a longer range asks again.

@@ -132,6 +132,8 @@ operations! {
     Truncate = 57, 1, changes::TruncateRequestV1 => changes::TruncateReplyV1;
     /// Moves the blocks of files behind those of another.
     Concat = 58, 1, changes::ConcatRequestV1 => namespace::DoneV1;
+    /// Several changes, all or none.
+    Commit = 59, 1, changes::CommitRequestV1 => changes::CommitReplyV1;
 
     // Datanode to namenode.
     /// A datanode joins, or comes back.

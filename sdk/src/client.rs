@@ -34,7 +34,7 @@ use crate::write::Writer;
 use crate::{DatanodeInfo, FileStatus, FsStats, LocatedBlock, ServerDefaults};
 
 /// Permission bits that new files and directories do not get (as in HDFS: `fs.permissions.umask-mode`).
-const UMASK: u16 = 0o022;
+pub(crate) const UMASK: u16 = 0o022;
 
 /// A client of one file system. Cloning is cheap; all clones, and all that they open, share connections.
 #[derive(Debug, Clone)]

@@ -208,6 +208,7 @@ fn code_kind(code: Code) -> Kind {
         | Code::NameTooLong
         | Code::LimitExceeded
         | Code::WrongCluster
+        | Code::ConditionFailed
         | Code::Unsupported => Kind::Refused,
         Code::LeaseHeld => Kind::Busy,
         Code::LeaseLost => Kind::LeaseLost,

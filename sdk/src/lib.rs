@@ -30,6 +30,7 @@
 
 mod changes;
 mod client;
+mod commit;
 mod config;
 mod driver;
 #[doc(hidden)]
@@ -48,6 +49,7 @@ mod write;
 
 pub use changes::AppendOptions;
 pub use client::{Client, CreateOptions};
+pub use commit::Commit;
 pub use config::{ClientBuilder, ConfigError, Uri, UriError};
 pub use error::{Error, Kind, Result};
 pub use listing::Listing;
@@ -57,6 +59,7 @@ pub use ringfs_proto::meta::admin::{
     DatanodeInfoV1 as DatanodeInfo, DatanodeState, FsStatsReplyV1 as FsStats,
     ServerDefaultsReplyV1 as ServerDefaults,
 };
+pub use ringfs_proto::meta::changes::{CommitReplyV1 as CommitReply, ContentVersionV1 as ContentVersion};
 pub use ringfs_proto::meta::data::ReadHint;
 pub use ringfs_proto::meta::membership::VolumeStatusV1 as VolumeStatus;
 pub use ringfs_proto::meta::namespace::{

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use ringfs_sdk::{Client, Kind, WalkOptions};
+use ringfs_sdk::{Client, Code, Commit, Kind, WalkOptions};
 use ringfs_tests::cluster::{Cluster, Options, file_options};
 
 const BLOCK: u64 = 1 << 20;
@@ -59,4 +59,35 @@ fn a_listing_of_open_files_names_the_writer() {
     assert_eq!(open[0].host, "127.0.0.1");
     writer.close().expect("closed");
     assert_eq!(client.open_files("/").expect("listed").count(), 0);
+}
+
+#[test]
+fn a_job_publishes_its_result_in_one_step() {
+    let cluster = Cluster::start(&Options { datanodes: 1, ..Options::default() });
+    let client = cluster.client();
+    for name in ["/job/_tmp/0", "/job/_tmp/1", "/job/current"] {
+        write(&client, name, 100);
+    }
+    let seen = client.stat("/job/current").expect("there");
+    let publish = Commit::new()
+        .rename("/job/_tmp/0", "/job/0", false)
+        .rename("/job/_tmp/1", "/job/1", false)
+        .delete("/job/_tmp", true)
+        .if_unchanged("/job/current", &seen)
+        .delete("/job/current", false)
+        .if_missing("/job/_SUCCESS")
+        .create_empty("/job/_SUCCESS");
+    let reply = client.commit(&publish).expect("published");
+    let names: Vec<_> =
+        client.list("/job").expect("listed").map(|entry| entry.expect("an entry").name).collect();
+    assert_eq!(names, ["0", "1", "_SUCCESS"]);
+    let success = client.stat("/job/_SUCCESS").expect("there");
+    assert_eq!(
+        reply.versions[4].map(|left| (left.inode, left.version)),
+        Some((success.inode, success.version))
+    );
+    let again = Commit::new().mkdirs("/job/more").if_missing("/job/_SUCCESS");
+    let refused = client.commit(&again).expect_err("refused");
+    assert_eq!(refused.code(), Some(Code::ConditionFailed));
+    assert_eq!(client.stat("/job/more").expect_err("nothing is done").kind(), Kind::NotFound);
 }

@@ -5,7 +5,7 @@ use ringfs_proto::limits::{
     BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, REPLICATION_MAX,
 };
 use ringfs_proto::meta::admin::SafeModeReplyV1;
-use ringfs_proto::meta::changes::TruncateReplyV1;
+use ringfs_proto::meta::changes::{CommitReplyV1, TruncateReplyV1};
 use ringfs_proto::meta::namespace::{
     AddBlockReplyV1, AddBlockRequestV1, BlockRefV1, CompleteRequestV1, CreateReplyV1, CreateRequestV1,
     DeleteReplyV1, DoneV1, SetReplicationReplyV1, SetReplicationRequestV1,
@@ -118,6 +118,7 @@ impl Core {
             Request::SetReplication(request) => self.filter_set_replication(request),
             Request::UpdateBlockForPipeline(request) => log(self.filter_new_stamp(request, call)?),
             Request::UpdatePipeline(request) => log(self.filter_update_pipeline(request, call)?),
+            Request::Commit(request) => log(self.filter_commit(request)?),
             Request::Append(request) => log(self.filter_append(request, call)?),
             Request::Truncate(request) => log(self.filter_truncate(request)?),
             Request::Concat(request) => log(self.filter_concat(request)?),
@@ -145,25 +146,8 @@ impl Core {
         self.check_safe_mode(&format!("create file {}", request.path))?;
         let path = Components::parse(&request.path)?;
         let invalid = |message| Err(WireError::new(Code::InvalidArgument, message));
-        let replication =
-            if request.replication == 0 { self.config.replication } else { request.replication };
-        if replication > REPLICATION_MAX {
-            return invalid(format!(
-                "Requested replication factor of {replication} exceeds maximum of {REPLICATION_MAX} for {}",
-                request.path
-            ));
-        }
-        let block_size = if request.block_size == 0 { self.config.block_size } else { request.block_size };
-        if block_size < BLOCK_BYTES_MIN {
-            return invalid(format!(
-                "Specified block size is less than configured minimum value: {block_size} < {BLOCK_BYTES_MIN}"
-            ));
-        }
-        if block_size > BLOCK_BYTES_MAX || !block_size.is_multiple_of(u64::from(CHUNK_BYTES_MIN)) {
-            return invalid(format!(
-                "block size {block_size} is not a multiple of {CHUNK_BYTES_MIN} up to {BLOCK_BYTES_MAX}"
-            ));
-        }
+        let (replication, block_size) =
+            self.file_layout(&request.path, request.replication, request.block_size)?;
         let chunk = request.chunk_bytes;
         if chunk != 0 && !(chunk.is_power_of_two() && (CHUNK_BYTES_MIN..=CHUNK_BYTES_MAX).contains(&chunk)) {
             return invalid(format!(
@@ -181,6 +165,34 @@ impl Core {
             chunk_bytes: chunk,
         };
         Ok(Filtered::Log(ChangeV1::Create(change), Promise::default()))
+    }
+
+    /// Replication and block size of a new file: the default's where the caller says nothing.
+    pub(super) fn file_layout(
+        &self,
+        path: &str,
+        replication: u16,
+        block_size: u64,
+    ) -> Result<(u16, u64), WireError> {
+        let invalid = |message| Err(WireError::new(Code::InvalidArgument, message));
+        let replication = if replication == 0 { self.config.replication } else { replication };
+        if replication > REPLICATION_MAX {
+            return invalid(format!(
+                "Requested replication factor of {replication} exceeds maximum of {REPLICATION_MAX} for {path}"
+            ));
+        }
+        let block_size = if block_size == 0 { self.config.block_size } else { block_size };
+        if block_size < BLOCK_BYTES_MIN {
+            return invalid(format!(
+                "Specified block size is less than configured minimum value: {block_size} < {BLOCK_BYTES_MIN}"
+            ));
+        }
+        if block_size > BLOCK_BYTES_MAX || !block_size.is_multiple_of(u64::from(CHUNK_BYTES_MIN)) {
+            return invalid(format!(
+                "block size {block_size} is not a multiple of {CHUNK_BYTES_MIN} up to {BLOCK_BYTES_MAX}"
+            ));
+        }
+        Ok((replication, block_size))
     }
 
     fn filter_add_block(
@@ -388,6 +400,9 @@ impl Core {
             (Request::Append(_), Applied::Opened(inode)) => self.appended(inode, call, now),
             (Request::Truncate(_), Applied::Truncated(is_done)) => {
                 Ok(Reply::Truncate(TruncateReplyV1 { is_done }))
+            }
+            (Request::Commit(_), Applied::Committed(versions)) => {
+                Ok(Reply::Commit(CommitReplyV1 { index: done.index, versions }))
             }
             (Request::Concat(_), Applied::Done) => Ok(Reply::Concat(done)),
             (Request::Mkdirs(_), Applied::Done) => Ok(Reply::Mkdirs(done)),

@@ -1,6 +1,7 @@
 //! The one place where the namespace changes.
 
 mod append;
+mod commit;
 mod concat;
 mod delete;
 mod file;
@@ -89,6 +90,7 @@ impl State {
             ChangeV1::Concat(change) => self.concat(change, effects),
             ChangeV1::Truncate(change) => self.truncate(change, record.session, effects),
             ChangeV1::EndTruncate(change) => self.end_truncate(change, effects),
+            ChangeV1::Commit(change) => self.commit(change, record, effects),
             ChangeV1::Free => {
                 self.free_detached(effects);
                 Ok(Applied::Done)

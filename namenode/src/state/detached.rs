@@ -78,12 +78,18 @@ impl State {
 
     /// Takes a tree out of its directory, for good.
     pub(super) fn detach(&mut self, slot: Slot) {
+        let parent = self.inodes.get(slot).parent;
         self.unlink(slot, self.time_ms);
-        self.give_up(slot);
+        if self.undo.is_some() {
+            self.inodes.get_mut(slot).parent = NONE;
+            self.note_removed(slot, parent);
+        } else {
+            self.give_up(slot);
+        }
     }
 
     /// A tree that is in no directory is to be freed.
-    fn give_up(&mut self, slot: Slot) {
+    pub(super) fn give_up(&mut self, slot: Slot) {
         let inode = self.inodes.get_mut(slot);
         inode.parent = NONE;
         let id = inode.id;
@@ -92,7 +98,9 @@ impl State {
 
     /// Frees as much as this record may.
     pub(super) fn free_detached(&mut self, effects: &mut Vec<Effect>) {
+        // What may have to be brought back is in no directory, but not given up.
         while self.detached.left > 0
+            && self.undo.is_none()
             && let Some(root) = self.detached.roots.last()
         {
             let slot = self.inode_slots.get(root.0).expect("what is to be freed is there");
@@ -143,7 +151,7 @@ impl State {
     }
 
     /// Frees an inode that is in no directory and has neither entries nor blocks.
-    fn free(&mut self, slot: Slot) {
+    pub(super) fn free(&mut self, slot: Slot) {
         let Inode { id, name, kind, .. } = *self.inodes.get(slot);
         match kind {
             Kind::Directory { children, .. } => {

@@ -366,6 +366,7 @@ impl State {
             leases: Default::default(),
             truncations: Default::default(),
             detached: Default::default(),
+            undo: None,
             retry: RetryCache::default(),
             counts: Counts::default(),
             last_inode: ROOT,

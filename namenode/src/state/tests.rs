@@ -1,5 +1,6 @@
 //! The namespace against a simple model, and its memory budget.
 
+mod commits;
 mod files;
 mod snapshots;
 

@@ -133,6 +133,7 @@ impl State {
         let slot = self.inodes.insert(inode);
         self.inode_slots.insert(id.0, slot);
         self.link(slot, parent, name, time_ms);
+        self.note_made(slot);
         slot
     }
 
@@ -161,6 +162,7 @@ impl State {
     }
 
     fn count_child(&mut self, directory: Slot, change: i32, time_ms: u64) {
+        self.note_time_of(directory);
         let inode = self.inodes.get_mut(directory);
         inode.mtime_ms = inode.mtime_ms.max(time_ms);
         let Kind::Directory { count, .. } = &mut inode.kind else { panic!("a parent is a directory") };

@@ -5,6 +5,7 @@
 
 use ringfs_proto::checksum::ChecksumType;
 use ringfs_proto::ids::{BlockId, CallId, InodeId, LogIndex, SessionId, Stamp, StorageId, Term};
+use ringfs_proto::meta::changes::CommitStepV1;
 use ringfs_proto::meta::namespace::BlockRefV1;
 
 /// A record: who changed what, when.
@@ -65,6 +66,8 @@ pub enum ChangeV1 {
     Truncate(TruncateV1),
     /// The end of a truncation that had to copy a part of a block.
     EndTruncate(EndTruncateV1),
+    /// See `CommitRequestV1`.
+    Commit(CommitV1),
     /// Frees more of what was deleted before.
     Free,
 }
@@ -282,6 +285,13 @@ pub struct EndTruncateV1 {
     pub inode: InodeId,
     /// The new block.
     pub block: BlockId,
+}
+
+/// Several changes, all or none.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct CommitV1 {
+    /// In order, with canonical paths and resolved numbers.
+    pub steps: Vec<CommitStepV1>,
 }
 
 ringfs_proto::impl_message!(RecordV1);

@@ -1,6 +1,9 @@
 //! Client and namenode: changes beside the plain ones of [`super::namespace`].
 
-use crate::meta::namespace::{FileStatusV1, LocatedBlockV1};
+use crate::ids::{InodeId, LogIndex};
+use crate::meta::namespace::{
+    DeleteRequestV1, FileStatusV1, LocatedBlockV1, MkdirsRequestV1, RenameRequestV1,
+};
 
 /// Opens a closed file for writing behind its end; the caller's session holds its lease. HDFS: `ClientProtocol.append`.
 ///
@@ -56,4 +59,89 @@ pub struct ConcatRequestV1 {
     pub sources: Vec<String>,
 }
 
-crate::impl_message!(AppendRequestV1, AppendReplyV1, TruncateRequestV1, TruncateReplyV1, ConcatRequestV1,);
+/// One version of the content of a file; of a directory, the inode alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ContentVersionV1 {
+    /// The inode.
+    pub inode: InodeId,
+    /// As `FileStatusV1::version`: the record that closed the file last, 0 for a directory.
+    pub version: LogIndex,
+}
+
+/// What must be true of a path for a step to be carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum ExpectedV1 {
+    /// There is nothing.
+    Missing,
+    /// There is a file or directory.
+    Exists,
+    /// There is this version of this file or directory, and nobody writes it.
+    Version(ContentVersionV1),
+}
+
+/// An empty file that nobody writes.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct CreateEmptyV1 {
+    /// Absolute path, which must be free; missing parents are made.
+    pub path: String,
+    /// Permission bits after the caller's umask.
+    pub mode: u16,
+    /// Wanted replicas; 0 means the server's default.
+    pub replication: u16,
+    /// Bytes per block; 0 means the server's default.
+    pub block_size: u64,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub enum CommitActionV1 {
+    /// As the call.
+    Mkdirs(MkdirsRequestV1),
+    /// Makes an empty file.
+    CreateEmpty(CreateEmptyV1),
+    /// As the call.
+    Rename(RenameRequestV1),
+    /// As the call, but a path that is missing is `NotFound`.
+    Delete(DeleteRequestV1),
+    /// Changes nothing: its conditions alone count.
+    Check,
+}
+
+/// A step of a commit: conditions, then an action. Both see what the steps before have done.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct CommitStepV1 {
+    /// Absolute paths, and what is expected of each; at most `COMMIT_CONDITIONS_MAX`.
+    pub conditions: Vec<(String, ExpectedV1)>,
+    /// What is done then.
+    pub action: CommitActionV1,
+}
+
+/// Carries out all steps in one record, or none.
+///
+/// Errors: those of the action that failed, with the number of its step in the message; `ConditionFailed`,
+/// `InvalidArgument` (no steps, or more than `COMMIT_STEPS_MAX`), `SafeMode`.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct CommitRequestV1 {
+    /// In order, at most `COMMIT_STEPS_MAX`.
+    pub steps: Vec<CommitStepV1>,
+}
+
+/// All steps are carried out.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct CommitReplyV1 {
+    /// The record that did it.
+    pub index: LogIndex,
+    /// What each step has left at its path, at the target's for a rename; `None` for a delete or a check, and for what a
+    /// later step took away again.
+    pub versions: Vec<Option<ContentVersionV1>>,
+}
+
+crate::impl_message!(
+    AppendRequestV1,
+    AppendReplyV1,
+    TruncateRequestV1,
+    TruncateReplyV1,
+    ConcatRequestV1,
+    CommitRequestV1,
+    CommitReplyV1,
+);

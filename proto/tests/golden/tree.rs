@@ -2,6 +2,7 @@
 
 use ringfs_proto::ids::*;
 use ringfs_proto::meta::changes::*;
+use ringfs_proto::meta::namespace::{DeleteRequestV1, MkdirsRequestV1, RenameRequestV1};
 use ringfs_proto::meta::tree::*;
 
 use super::{Examples, located, status};
@@ -69,4 +70,18 @@ pub fn changes(examples: &mut Examples) {
     examples.add("TruncateReply", &TruncateReplyV1 { is_done: true });
     let sources = vec!["/data/part-1".to_owned(), "/data/part-2".to_owned()];
     examples.add("ConcatRequest", &ConcatRequestV1 { target: path(), sources });
+    let version = ContentVersionV1 { inode: InodeId(5), version: LogIndex(6) };
+    let create = CreateEmptyV1 { path: path(), mode: 0o644, replication: 3, block_size: 1 << 20 };
+    let create = CommitActionV1::CreateEmpty(create);
+    let mkdirs = MkdirsRequestV1 { path: path(), mode: 0o755, create_parents: true };
+    let mkdirs = CommitActionV1::Mkdirs(mkdirs);
+    let rename = RenameRequestV1 { source: path(), target: "/x".to_owned(), overwrite: true };
+    let rename = CommitActionV1::Rename(rename);
+    let delete = CommitActionV1::Delete(DeleteRequestV1 { path: path(), recursive: true });
+    let conditions = [ExpectedV1::Missing, ExpectedV1::Exists, ExpectedV1::Version(version)];
+    let conditions: Vec<_> = conditions.into_iter().map(|expected| (path(), expected)).collect();
+    let steps = [create, mkdirs, rename, delete, CommitActionV1::Check];
+    let step = |action| CommitStepV1 { conditions: conditions.clone(), action };
+    examples.add("CommitRequest", &CommitRequestV1 { steps: steps.into_iter().map(step).collect() });
+    examples.add("CommitReply", &CommitReplyV1 { index: LogIndex(7), versions: vec![Some(version), None] });
 }

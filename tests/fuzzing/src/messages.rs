@@ -44,6 +44,7 @@ kinds! {
     WalkRequestV1 WalkReplyV1 GlobRequestV1 GlobReplyV1 BatchStatRequestV1 BatchStatReplyV1 ContentSummaryRequestV1
     ContentSummaryReplyV1 ListOpenFilesRequestV1 ListOpenFilesReplyV1 ListCorruptFilesRequestV1 ListCorruptFilesReplyV1
     AppendRequestV1 AppendReplyV1 TruncateRequestV1 TruncateReplyV1 ConcatRequestV1
+    CommitRequestV1 CommitReplyV1
 }
 
 /// What was accepted once is accepted again, and is the same.

@@ -4,6 +4,7 @@ use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
 
 use super::super::arena::Slot;
+use super::super::inode::Inode;
 use super::super::tree::Found;
 use super::super::{Applied, Effect, Outcome, ROOT_SLOT, State};
 use super::{parent_is_file, parent_missing};
@@ -77,11 +78,15 @@ impl State {
     }
 
     fn move_to(&mut self, slot: Slot, parent: Slot, target: &Components<'_>) {
-        let old_name = self.inodes.get(slot).name;
+        let Inode { parent: old_parent, name: old_name, .. } = *self.inodes.get(slot);
+        let undone = self.undo.is_some().then(|| String::from_utf8_lossy(self.name_of(slot)).into_owned());
         self.unlink(slot, self.time_ms);
         self.names.remove(old_name);
         let name = self.names.insert(target.names().last().expect("the root is no target"));
         self.link(slot, parent, name, self.time_ms);
+        if let Some(name) = undone {
+            self.note_moved(slot, old_parent, name);
+        }
         debug_assert_ne!(slot, ROOT_SLOT);
     }
 }

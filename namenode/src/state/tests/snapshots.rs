@@ -1,5 +1,7 @@
 //! Snapshots that are taken while records are applied, and namespaces made from them.
 
+use ringfs_proto::meta::changes::CommitStepV1;
+
 use super::*;
 
 /// One record of a random run.
@@ -22,6 +24,7 @@ enum Act {
     Truncate(String, u8),
     EndTruncate(u8),
     Free,
+    Commit(Vec<CommitStepV1>),
     /// The call before once more.
     Repeat,
 }
@@ -45,6 +48,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         2 => (paths(), any::<u8>()).prop_map(|(path, part)| Act::Truncate(path, part)),
         1 => any::<u8>().prop_map(Act::EndTruncate),
         1 => Just(Act::Free),
+        2 => commits::steps().prop_map(Act::Commit),
         1 => Just(Act::Repeat),
     ];
     prop::collection::vec(act, 1..120)
@@ -132,6 +136,7 @@ fn act(driver: &mut Driver, act: &Act, sessions: u64) {
             let length = status.map_or(0, |status| status.length * u64::from(*part) / 255);
             Some(driver.truncation(path, length))
         }
+        Act::Commit(steps) => Some(ChangeV1::Commit(CommitV1 { steps: steps.clone() })),
         Act::Free => Some(ChangeV1::Free),
         Act::EndTruncate(choice) => {
             let all: Vec<_> = driver.state.truncations.iter().collect();
