@@ -50,6 +50,11 @@ pub struct Config {
     pub lease_hard_ms: u64,
     /// How long a block recovery waits for datanodes that do not answer, ms; doubled when it has to begin again.
     pub block_recovery_timeout_ms: u64,
+    /// How long what was moved to the trash is kept, minutes; 0: there is no trash (HDFS: `fs.trash.interval`).
+    pub trash_interval_minutes: u32,
+    /// Between two checkpoints of the trash, minutes; 0, or more than the former: as often (HDFS:
+    /// `fs.trash.checkpoint.interval`).
+    pub trash_checkpoint_interval_minutes: u32,
     /// Most connections.
     pub connections_max: usize,
     /// Most calls that wait for the namespace thread.
@@ -111,6 +116,8 @@ impl Default for Config {
             lease_soft_ms: 60_000,
             lease_hard_ms: 20 * 60_000,
             block_recovery_timeout_ms: 10_000,
+            trash_interval_minutes: 0,
+            trash_checkpoint_interval_minutes: 0,
             connections_max: 16_384,
             calls_queued_max: 65_536,
             calls_queued_per_user_max: 8192,

@@ -19,6 +19,7 @@ mod sessions;
 mod summaries;
 #[cfg(test)]
 mod tests;
+mod trash;
 mod tree;
 mod truncations;
 mod verification;
@@ -48,6 +49,7 @@ use replication::Replication;
 use safe_mode::SafeMode;
 use sessions::Sessions;
 use summaries::Summaries;
+use trash::Emptier;
 use truncations::Cuts;
 
 /// The time, as the shell knows it.
@@ -103,6 +105,7 @@ pub struct Core {
     parked: Parked,
     summaries: Summaries,
     cuts: Cuts,
+    emptier: Emptier,
     /// Whether a record that frees what was deleted is logged and not applied.
     is_freeing: bool,
     answers: Vec<Answer>,
@@ -158,6 +161,7 @@ impl Core {
             parked: Parked::default(),
             summaries: Summaries::default(),
             cuts: Cuts::default(),
+            emptier: Emptier::default(),
             is_freeing: false,
             answers: Vec::new(),
             effects: Vec::new(),
@@ -227,6 +231,7 @@ impl Core {
         self.look_at_recoveries(now);
         self.look_at_truncations(now);
         self.go_on_freeing(now);
+        self.look_at_trash(now);
         for call in self.parked.expired(now.mono_ms) {
             let message = "the last block is not reported by enough datanodes yet";
             self.answer(call, Err(WireError::new(Code::NotReplicatedYet, message)));

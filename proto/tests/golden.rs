@@ -231,6 +231,7 @@ fn admin(examples: &mut Examples) {
         replication: 3,
         chunk_bytes: 4096,
         packet_bytes: 1 << 19,
+        trash_interval_minutes: 360,
     };
     examples.add("ServerDefaultsReply", &defaults);
     examples.add("CheckpointRequest", &CheckpointRequestV1 { target: "/backup".to_owned() });

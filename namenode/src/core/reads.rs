@@ -39,6 +39,7 @@ impl Core {
                 replication: self.config.replication,
                 chunk_bytes: CHUNK_BYTES_NATIVE,
                 packet_bytes: PACKET_DATA_BYTES_DEFAULT as u32,
+                trash_interval_minutes: self.config.trash_interval_minutes,
             })),
             _ => return self.tree_read(call, now),
         })

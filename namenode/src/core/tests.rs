@@ -15,6 +15,7 @@ mod reports;
 mod retries;
 mod safe_mode;
 mod scale;
+mod trash;
 mod tree;
 
 use std::sync::Arc;

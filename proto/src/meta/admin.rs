@@ -134,6 +134,8 @@ pub struct ServerDefaultsReplyV1 {
     pub chunk_bytes: u32,
     /// Block data per packet.
     pub packet_bytes: u32,
+    /// How long the trash is kept, minutes; 0: there is none.
+    pub trash_interval_minutes: u32,
 }
 
 /// Writes a checkpoint of the namespace.
