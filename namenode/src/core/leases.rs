@@ -21,6 +21,17 @@ use crate::wal::record::{ChangeV1, RecordV1};
 /// Recoveries that begin by themselves in one tick, at most: a namenode that lost all its writers is not swamped.
 pub const EXPIRED_PER_TICK_MAX: usize = 20;
 
+/// Who keeps a file from being written by others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lease {
+    /// Nobody: it is closed.
+    Closed,
+    /// A truncation, which ends by itself.
+    Truncation,
+    /// A writer.
+    Writer(InodeId),
+}
+
 /// What a start knows of leases: everyone who has one is lost from now on, and what was begun goes on.
 pub(super) fn after_start(leases: &Leases, now: Now) -> (Sessions, Recoveries) {
     let mut sessions = Sessions::default();
@@ -57,19 +68,23 @@ impl Core {
     fn recover_lease(&mut self, request: &RecoverLeaseRequestV1, call: Call, now: Now) {
         match self.lease_to_recover(request) {
             Err(error) => self.answer(call, Err(error)),
-            Ok(None) => self.answer(call, Ok(Reply::RecoverLease(RecoverLeaseReplyV1 { is_closed: true }))),
-            Ok(Some(inode)) => self.recover(inode, Some(call), now),
+            Ok(Lease::Writer(inode)) => self.recover(inode, Some(call), now),
+            Ok(lease) => {
+                let is_closed = lease == Lease::Closed;
+                self.answer(call, Ok(Reply::RecoverLease(RecoverLeaseReplyV1 { is_closed })));
+            }
         }
     }
 
-    fn lease_to_recover(&self, request: &RecoverLeaseRequestV1) -> Result<Option<InodeId>, WireError> {
+    fn lease_to_recover(&self, request: &RecoverLeaseRequestV1) -> Result<Lease, WireError> {
         let path = Components::parse(&request.path)?.canonical();
         let file = self.state.file_ref(&FileRefV1::Path(path))?;
         if file.session.is_none() {
-            return Ok(None);
+            let is_cut = self.state.truncations().get(file.inode).is_some();
+            return Ok(if is_cut { Lease::Truncation } else { Lease::Closed });
         }
         self.check_safe_mode(&format!("recover the lease of {}", request.path))?;
-        Ok(Some(file.inode))
+        Ok(Lease::Writer(file.inode))
     }
 
     /// Refuses calls of a writer that does not have its file, unless it gets the file back by this call.

@@ -5,6 +5,7 @@ mod cluster;
 mod commands;
 mod convergence;
 mod datanodes;
+mod files;
 mod fleet;
 mod freeing;
 mod invalidation;

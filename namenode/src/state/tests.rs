@@ -2,6 +2,7 @@
 
 mod commits;
 mod files;
+mod limits;
 mod snapshots;
 
 use std::collections::BTreeMap;

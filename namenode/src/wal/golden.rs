@@ -41,7 +41,8 @@ fn headers_have_these_bytes() {
 fn records_have_these_bytes() {
     use ringfs_proto::checksum::{ChecksumType, crc32};
     use ringfs_proto::ids::{BlockId, InodeId, SessionId, Stamp, StorageId};
-    use ringfs_proto::meta::namespace::BlockRefV1;
+    use ringfs_proto::meta::changes::{CommitActionV1, CommitStepV1, ContentVersionV1, ExpectedV1};
+    use ringfs_proto::meta::namespace::{BlockRefV1, DeleteRequestV1};
     use ringfs_proto::wire::Message;
 
     use super::record::*;
@@ -61,6 +62,12 @@ fn records_have_these_bytes() {
     let pipeline = || vec![StorageId([7; 16]), StorageId([8; 16])];
     let close = |recovery_stamp, end| {
         ChangeV1::CloseFile(CloseFileV1 { inode, holder: SessionId([9; 16]), recovery_stamp, end })
+    };
+    let cut = CutV1 { old: block, block: BlockId(4), stamp: Stamp(5) };
+    let version = ContentVersionV1 { inode, version: LogIndex(8) };
+    let step = CommitStepV1 {
+        conditions: vec![(path(), ExpectedV1::Version(version))],
+        action: CommitActionV1::Delete(DeleteRequestV1 { path: path(), recursive: true }),
     };
     let changes = [
         ChangeV1::Mkdirs(MkdirsV1 { path: path(), mode: 0o755, create_parents: true }),
@@ -87,6 +94,12 @@ fn records_have_these_bytes() {
         close(None, FileEndV1::AsIs),
         close(Some(Stamp(6)), FileEndV1::Commit(block)),
         close(Some(Stamp(6)), FileEndV1::Remove(BlockId(1))),
+        ChangeV1::Append(AppendV1 { path: path(), reopened: Some(block), pipeline: pipeline() }),
+        ChangeV1::Concat(ConcatV1 { target: path(), sources: vec!["/data/part-1".to_owned()] }),
+        ChangeV1::Truncate(TruncateV1 { path: path(), length: 2, cut: Some(cut) }),
+        ChangeV1::EndTruncate(EndTruncateV1 { inode, block: BlockId(4) }),
+        ChangeV1::Commit(CommitV1 { steps: vec![step] }),
+        ChangeV1::Free,
     ];
     let mut found = Vec::new();
     for change in changes {
@@ -112,6 +125,12 @@ fn records_have_these_bytes() {
         (123, 3328028906),
         (123, 2037470303),
         (123, 1169408140),
+        (167, 872656858),
+        (155, 3243355824),
+        (135, 655956571),
+        (123, 1108998237),
+        (201, 2680483440),
+        (123, 1467787558),
     ];
     assert_eq!(found, golden, "length and CRC-32 of each");
 }

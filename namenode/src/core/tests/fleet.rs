@@ -117,7 +117,8 @@ impl Fleet {
     }
 
     fn transfer(&mut self, source: usize, transfer: &TransferV1) {
-        let Some(has) = self.peers[source].disk.get(&transfer.block.block).copied() else { return };
+        let from = transfer.cut_from.unwrap_or(transfer.block);
+        let Some(has) = self.peers[source].disk.get(&from.block).copied() else { return };
         if !has.is_good {
             return self.tell(source, ReplicaChangeV1::Corrupt(has.block));
         }
