@@ -147,6 +147,8 @@ impl Generator {
             call: CallId(index),
             lowest_unanswered: CallId(index),
             user: "someone".to_owned(),
+            groups: Vec::new(),
+            is_privileged: true,
             change,
         };
         self.batch.push(&record);

@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ringfs_proto::frame::Header;
 use ringfs_proto::hello::Role;
 use ringfs_proto::ids::{CallId, SessionId};
-use ringfs_proto::meta::{admin, changes, membership, namespace, tree};
+use ringfs_proto::meta::{admin, attributes, changes, membership, namespace, tree};
 use ringfs_proto::ops::Op;
 use ringfs_proto::wire::{DecodeError, Message};
 use ringfs_proto::{Code, WireError};
+
+use crate::state::Author;
 
 /// Who is at the other end of a connection.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub struct Caller {
     pub session: SessionId,
     /// On whose behalf.
     pub user: String,
+    /// What the user is, as it was found out last.
+    pub credentials: Arc<Credentials>,
     /// Where from.
     pub address: IpAddr,
     /// As what.
@@ -31,7 +35,43 @@ pub struct Caller {
     pub is_datanode: AtomicBool,
 }
 
+/// What a user is besides his name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Credentials {
+    /// His groups; empty for who is privileged.
+    pub groups: Vec<String>,
+    /// Whether permissions are no matter to him.
+    pub is_privileged: bool,
+}
+
+impl Credentials {
+    /// Those of a superuser.
+    pub fn privileged() -> Arc<Self> {
+        Arc::new(Self { groups: Vec::new(), is_privileged: true })
+    }
+}
+
 impl Caller {
+    /// On whose behalf, for checks of permissions.
+    pub fn author(&self) -> Author<'_> {
+        let Credentials { groups, is_privileged } = &*self.credentials;
+        Author { user: &self.user, groups, is_privileged: *is_privileged }
+    }
+
+    /// The same caller, of whom something else is known.
+    pub fn with_credentials(&self, credentials: Arc<Credentials>) -> Self {
+        Self {
+            connection: self.connection,
+            session: self.session,
+            user: self.user.clone(),
+            credentials,
+            address: self.address,
+            role: self.role,
+            nonce: self.nonce,
+            is_datanode: AtomicBool::new(self.is_proved_datanode()),
+        }
+    }
+
     /// Whether reports are accepted from this connection.
     pub fn is_proved_datanode(&self) -> bool {
         self.is_datanode.load(Ordering::Relaxed)
@@ -122,6 +162,10 @@ calls! {
     ContentSummary: tree::ContentSummaryRequestV1 => tree::ContentSummaryReplyV1;
     ListOpenFiles: tree::ListOpenFilesRequestV1 => tree::ListOpenFilesReplyV1;
     ListCorruptFiles: tree::ListCorruptFilesRequestV1 => tree::ListCorruptFilesReplyV1;
+    SetPermission: attributes::SetPermissionRequestV1 => namespace::DoneV1;
+    SetOwner: attributes::SetOwnerRequestV1 => namespace::DoneV1;
+    SetTimes: attributes::SetTimesRequestV1 => namespace::DoneV1;
+    CheckAccess: attributes::CheckAccessRequestV1 => namespace::DoneV1;
     Append: changes::AppendRequestV1 => changes::AppendReplyV1;
     Truncate: changes::TruncateRequestV1 => changes::TruncateReplyV1;
     Concat: changes::ConcatRequestV1 => namespace::DoneV1;

@@ -1,5 +1,6 @@
 //! Configuration of a namenode: one TOML file, every key documented here.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
@@ -24,8 +25,12 @@ pub struct Config {
     pub block_size: u64,
     /// Replicas that must be reported before a file is closed or a block follows.
     pub replication_min: u16,
-    /// Members of this group, and the user that started the namenode, are superusers.
-    pub superuser_group: String,
+    /// Who may do what.
+    pub permissions: Permissions,
+    /// Which groups users belong to.
+    pub groups: Groups,
+    /// A reader's opening of a file is noted as its access time when the one before is older than this, ms; 0: never.
+    pub access_time_precision_ms: u64,
     /// Between two heartbeats of a datanode, ms.
     pub heartbeat_interval_ms: u32,
     /// Silence after which a datanode is avoided, ms.
@@ -93,6 +98,54 @@ pub enum IoUring {
     Off,
 }
 
+/// Who may do what.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Permissions {
+    /// Whether permissions are looked at; if not, everybody may everything.
+    pub enabled: bool,
+    /// Members of this group, the user that formatted the namenode, and the one that started it, are superusers.
+    pub superuser_group: String,
+}
+
+impl Default for Permissions {
+    fn default() -> Self {
+        Self { enabled: true, superuser_group: "supergroup".to_owned() }
+    }
+}
+
+/// Which groups users belong to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Groups {
+    /// Who is asked: `host`, `file` or `static`.
+    pub mapping: GroupMapping,
+    /// With `file`: lines of `user = group, group`.
+    pub file: Option<PathBuf>,
+    /// With `static`: the groups of each user.
+    pub members: BTreeMap<String, Vec<String>>,
+    /// How long an answer is believed before the groups are asked for again, ms.
+    pub cache_ms: u64,
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self { mapping: GroupMapping::Host, file: None, members: BTreeMap::new(), cache_ms: 300_000 }
+    }
+}
+
+/// Who knows the groups of users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupMapping {
+    /// The namenode's host.
+    Host,
+    /// A file.
+    File,
+    /// The configuration.
+    Static,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -103,7 +156,9 @@ impl Default for Config {
             replication: ringfs_proto::limits::REPLICATION_DEFAULT,
             block_size: ringfs_proto::limits::BLOCK_BYTES_DEFAULT,
             replication_min: 1,
-            superuser_group: "supergroup".to_owned(),
+            permissions: Permissions::default(),
+            groups: Groups::default(),
+            access_time_precision_ms: 3_600_000,
             heartbeat_interval_ms: 1000,
             datanode_stale_ms: 3000,
             datanode_dead_ms: 30_000,

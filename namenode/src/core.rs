@@ -10,6 +10,7 @@ mod files;
 mod leases;
 mod membership;
 mod parked;
+mod permissions;
 mod pipelines;
 mod reads;
 mod recovery;
@@ -24,11 +25,11 @@ mod tree;
 mod truncations;
 mod verification;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringfs_proto::capability::ClusterKey;
 use ringfs_proto::hello::Role;
-use ringfs_proto::ids::{BlockId, CallId, ClusterId, LogIndex, SessionId, Stamp};
+use ringfs_proto::ids::{BlockId, CallId, ClusterId, InodeId, LogIndex, SessionId, Stamp};
 use ringfs_proto::{Code, WireError};
 
 use crate::blocks::{BlockMap, StorageIndex};
@@ -106,6 +107,8 @@ pub struct Core {
     summaries: Summaries,
     cuts: Cuts,
     emptier: Emptier,
+    /// Files whose access is logged and not yet applied.
+    touching: BTreeSet<InodeId>,
     /// Whether a record that frees what was deleted is logged and not applied.
     is_freeing: bool,
     answers: Vec<Answer>,
@@ -162,6 +165,7 @@ impl Core {
             summaries: Summaries::default(),
             cuts: Cuts::default(),
             emptier: Emptier::default(),
+            touching: BTreeSet::new(),
             is_freeing: false,
             answers: Vec::new(),
             effects: Vec::new(),
@@ -179,7 +183,9 @@ impl Core {
             let who = || (call.caller.user.clone(), call.caller.address.to_string());
             self.sessions.attach(call.caller.connection, call.caller.session, who);
         }
-        if let Request::ContentSummary(_) = call.request {
+        if let Err(error) = self.check_superuser(&call) {
+            self.answer(call, Err(error));
+        } else if let Request::ContentSummary(_) = call.request {
             self.begin_summary(call);
         } else if let Some(result) = self.read(&call, now) {
             self.answer(call, result);
@@ -309,6 +315,9 @@ fn audit(call: &Call, result: &Result<Reply, WireError>) {
         Request::Rename(request) => (request.source.as_str(), request.target.as_str()),
         Request::Delete(request) => (request.path.as_str(), ""),
         Request::Append(request) => (request.path.as_str(), ""),
+        Request::SetPermission(request) => (request.path.as_str(), ""),
+        Request::SetOwner(request) => (request.path.as_str(), ""),
+        Request::SetTimes(request) => (request.path.as_str(), ""),
         Request::Truncate(request) => (request.path.as_str(), ""),
         Request::Concat(request) => (request.target.as_str(), ""),
         Request::RecoverLease(request) => (request.path.as_str(), ""),

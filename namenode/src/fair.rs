@@ -86,6 +86,7 @@ mod tests {
             connection: 1,
             session: SessionId([1; 16]),
             user: user.to_owned(),
+            credentials: crate::calls::Credentials::privileged(),
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             role: Role::Client,
             nonce: [0; 16],

@@ -12,6 +12,7 @@ pub mod core;
 pub mod datanodes;
 pub mod directory;
 pub mod fair;
+mod groups;
 pub mod inbox;
 pub mod metrics;
 pub mod rpc;

@@ -20,6 +20,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::calls::{Answer, is_urgent};
+use crate::config::Config;
+use crate::groups::Identities;
 use crate::inbox::Inbox;
 
 /// How long a hello, or the rest of a frame that has begun, may take.
@@ -34,6 +36,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Shared {
     inbox: Arc<Inbox>,
     cluster: ClusterId,
+    identities: Arc<Identities>,
     room: Semaphore,
     connections: Mutex<HashMap<u64, mpsc::UnboundedSender<Answer>>>,
     connections_max: usize,
@@ -62,8 +65,8 @@ impl Rpc {
         listener: TcpListener,
         inbox: Arc<Inbox>,
         cluster: ClusterId,
-        connections_max: usize,
-        calls_queued_max: usize,
+        identities: Arc<Identities>,
+        config: &Config,
     ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
@@ -72,9 +75,10 @@ impl Rpc {
         let shared = Arc::new(Shared {
             inbox,
             cluster,
-            room: Semaphore::new(calls_queued_max.max(CALLS_IN_FLIGHT_MAX)),
+            identities,
+            room: Semaphore::new(config.calls_queued_max.max(CALLS_IN_FLIGHT_MAX)),
             connections: Mutex::default(),
-            connections_max,
+            connections_max: config.connections_max,
             open: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),

@@ -15,6 +15,7 @@ use crate::checkpoint::{self, CheckpointError};
 use crate::config::Config;
 use crate::core::{Copied, Core, Now, Order};
 use crate::directory::{self, Directories, DirectoryError};
+use crate::groups::Identities;
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
 use crate::rpc::Rpc;
@@ -85,7 +86,8 @@ pub fn format(config: &Config) -> Result<ClusterId, StartError> {
         return Err(StartError::Config("wal_dirs is empty: name the directories of the log".to_owned()));
     }
     let superuser = process_user();
-    Ok(directory::format(&SystemDisk, &config.wal_dirs, &superuser, &config.superuser_group)?.cluster)
+    Ok(directory::format(&SystemDisk, &config.wal_dirs, &superuser, &config.permissions.superuser_group)?
+        .cluster)
 }
 
 /// A running namenode.
@@ -120,6 +122,8 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     let elapsed_ms = begin.elapsed().as_millis() as u64;
     tracing::info!(last = %log.last(), %checkpoint, replayed = log.last().0 - checkpoint.0, elapsed_ms, "log replayed");
     let (cluster, key) = (directories.identity.cluster.cluster, directories.identity.cluster.key.clone());
+    let superusers = vec![directories.identity.superuser.clone(), process_user()];
+    let identities = Arc::new(Identities::new(config, superusers).map_err(StartError::Config)?);
     let inbox = Arc::new(Inbox::new(config.calls_queued_per_user_max));
     let log_bytes = log.replayed_bytes();
     let completions = inbox.clone();
@@ -133,8 +137,7 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     let address = SocketAddr::new(config.bind, config.port);
     let listen = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).map_err(listen)?;
-    let rpc = Rpc::start(listener, inbox.clone(), cluster, config.connections_max, config.calls_queued_max)
-        .map_err(listen)?;
+    let rpc = Rpc::start(listener, inbox.clone(), cluster, identities, config).map_err(listen)?;
     let address = rpc.address();
     let memory_limit_bytes = memory_limit(config);
     tracing::info!(%address, %cluster, memory_limit_bytes, "namenode listens");
@@ -396,6 +399,9 @@ fn memory_limit(config: &Config) -> u64 {
 }
 
 fn process_user() -> String {
-    let user = nix::unistd::User::from_uid(nix::unistd::Uid::effective()).ok().flatten();
-    std::env::var("RINGFS_USER").ok().or(user.map(|user| user.name)).unwrap_or_else(|| "ringfs".to_owned())
+    let uid = nix::unistd::Uid::effective();
+    let user = nix::unistd::User::from_uid(uid).ok().flatten();
+    // As clients name a user that the host does not know: else he could not administer what he has started.
+    let name = user.map_or_else(|| uid.to_string(), |user| user.name);
+    std::env::var("RINGFS_USER").ok().filter(|name| !name.is_empty()).unwrap_or(name)
 }

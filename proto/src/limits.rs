@@ -70,6 +70,8 @@ pub const COMMIT_CONDITIONS_MAX: usize = 16;
 pub const GLOB_PATTERNS_MAX: usize = 1000;
 /// Blocks in one reply of `GetBlockLocations`; a reader of a longer range asks again.
 pub const LOCATED_BLOCKS_MAX: usize = 1000;
+/// The latest time that an inode may be given, ms since 1970: access times are kept in 32 bits of seconds.
+pub const TIME_MS_MAX: u64 = u32::MAX as u64 * 1000;
 /// Bytes of a user or group name.
 pub const PRINCIPAL_BYTES_MAX: usize = 64;
 /// Replicas in one page of a block report.

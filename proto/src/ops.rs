@@ -1,6 +1,6 @@
 //! The operations of the native protocol: numbers, types, who answers.
 
-use crate::meta::{admin, changes, data, membership, namespace, tree};
+use crate::meta::{admin, attributes, changes, data, membership, namespace, tree};
 use crate::wire::Message;
 
 /// An operation with its request and reply types, in one version.
@@ -112,6 +112,16 @@ operations! {
     SafeMode = 37, 1, admin::SafeModeRequestV1 => admin::SafeModeReplyV1;
     /// Asks whether lost datanodes' blocks are copied, or has them copied now.
     Replication = 38, 1, admin::ReplicationRequestV1 => admin::ReplicationReplyV1;
+
+    // Client to namenode: what an inode carries.
+    /// Changes permission bits.
+    SetPermission = 39, 1, attributes::SetPermissionRequestV1 => namespace::DoneV1;
+    /// Changes owner and group.
+    SetOwner = 40, 1, attributes::SetOwnerRequestV1 => namespace::DoneV1;
+    /// Changes the times of content and access.
+    SetTimes = 41, 1, attributes::SetTimesRequestV1 => namespace::DoneV1;
+    /// Asks whether the caller may do something with a path.
+    CheckAccess = 42, 1, attributes::CheckAccessRequestV1 => namespace::DoneV1;
 
     // Client to namenode: many inodes at once.
     /// One page of all that is below a directory.

@@ -3,6 +3,8 @@
 //! The hexadecimal texts are in `golden.txt`, one line per message: name, a space, bytes. To add a message, add its
 //! example and the line that the failing test prints.
 
+#[path = "golden/attributes.rs"]
+mod attributes;
 #[path = "golden/tree.rs"]
 mod tree;
 
@@ -443,7 +445,7 @@ fn fixed(examples: &mut Examples) {
 #[test]
 fn every_message_has_its_golden_bytes() {
     let mut examples = Examples(BTreeMap::new());
-    for add in [namespace, admin, membership, data, fixed, tree::reads, tree::changes] {
+    for add in [namespace, admin, membership, data, fixed, attributes::all, tree::reads, tree::changes] {
         add(&mut examples);
     }
     let golden: BTreeMap<&str, &str> =

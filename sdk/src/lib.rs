@@ -28,6 +28,7 @@
 
 #![deny(unsafe_code)]
 
+mod attributes;
 mod changes;
 mod client;
 mod commit;

@@ -99,10 +99,11 @@ impl Raw {
     }
 }
 
-/// A hello of a client of whatever cluster.
+/// A hello of a client of whatever cluster, on behalf of the user that runs the servers.
 pub fn hello() -> HelloV1 {
     let mut session = [0; 16];
     getrandom::fill(&mut session).expect("random bytes");
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::effective()).expect("answered");
     HelloV1 {
         version_min: 1,
         version_max: 1,
@@ -110,7 +111,7 @@ pub fn hello() -> HelloV1 {
         features: 0,
         session: SessionId(session),
         cluster: ClusterId::default(),
-        user: "test".to_owned(),
+        user: user.expect("the process has a user").name,
         auth_scheme: 0,
         credentials: Vec::new(),
     }

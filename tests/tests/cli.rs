@@ -16,7 +16,10 @@ struct Shell {
 
 impl Shell {
     fn new() -> Self {
-        Self { cluster: Cluster::start(&Options { datanodes: 2, ..Options::default() }) }
+        // As HDFS's own tests, the user of these is a superuser.
+        let namenode_toml =
+            "groups = { mapping = \"static\", members = { ann = [\"supergroup\"] } }\n".to_owned();
+        Self { cluster: Cluster::start(&Options { datanodes: 2, namenode_toml, ..Options::default() }) }
     }
 
     fn output(&self, words: &[&str]) -> Output {

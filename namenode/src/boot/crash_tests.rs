@@ -141,6 +141,8 @@ fn record(index: u64, inode: InodeId) -> RecordV1 {
         call: CallId(index),
         lowest_unanswered: CallId(index.saturating_sub(3)),
         user: "u".repeat(USER_BYTES),
+        groups: Vec::new(),
+        is_privileged: true,
         change,
     }
 }

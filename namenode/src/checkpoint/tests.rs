@@ -27,6 +27,8 @@ fn state(directories: u64) -> State {
             call: CallId(index),
             lowest_unanswered: CallId(index),
             user: "ann".to_owned(),
+            groups: Vec::new(),
+            is_privileged: true,
             change: ChangeV1::Mkdirs(MkdirsV1 { path, mode: 0o755, create_parents: false }),
         };
         state.apply(&record, &mut Vec::new()).expect("made");

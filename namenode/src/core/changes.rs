@@ -1,5 +1,7 @@
 //! Changes of the namespace: filtered, logged, applied, answered.
 
+use std::sync::Arc;
+
 use ringfs_proto::ids::{BlockId, CallId, LogIndex, SessionId, Stamp, Term};
 use ringfs_proto::limits::{
     BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, REPLICATION_MAX,
@@ -14,7 +16,7 @@ use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
 
 use super::{Core, Now, Pending, Promise};
-use crate::calls::{Call, Reply, Request};
+use crate::calls::{Call, Credentials, Reply, Request};
 use crate::datanodes::Placement;
 use crate::state::{Applied, Effect, Outcome, StampGiven};
 use crate::wal::BatchBuilder;
@@ -31,6 +33,15 @@ enum Filtered {
     Log(ChangeV1, Promise),
     /// It waits for reports of this block.
     Park(BlockId),
+}
+
+/// Whose change a record is.
+struct By {
+    session: SessionId,
+    call: CallId,
+    lowest_unanswered: CallId,
+    user: String,
+    credentials: Arc<Credentials>,
 }
 
 impl Core {
@@ -70,7 +81,12 @@ impl Core {
     fn filter_and_log(&mut self, call: Call, now: Now, parked_until: Option<u64>) {
         match (self.filter(&call, now), parked_until) {
             (Err(error), _) => self.answer(call, Err(error)),
-            (Ok(Filtered::Log(change, promise)), _) => self.log(call, change, promise, now),
+            (Ok(Filtered::Log(change, promise)), _) => match self.state.permit(call.caller.author(), &change)
+            {
+                Ok(()) => self.log(call, change, promise, now),
+                // Only a change of a path is refused so, and none of those has a promise.
+                Err(error) => self.answer(call, Err(error)),
+            },
             (Ok(Filtered::Park(block)), Some(deadline_ms)) => self.parked.put_back(block, deadline_ms, call),
             (Ok(Filtered::Park(block)), None) => {
                 if let Some(call) = self.parked.park(block, call, now.mono_ms) {
@@ -119,6 +135,9 @@ impl Core {
             Request::UpdateBlockForPipeline(request) => log(self.filter_new_stamp(request, call)?),
             Request::UpdatePipeline(request) => log(self.filter_update_pipeline(request, call)?),
             Request::Commit(request) => log(self.filter_commit(request)?),
+            Request::SetPermission(request) => log(self.filter_set_permission(request)?),
+            Request::SetOwner(request) => log(self.filter_set_owner(request)?),
+            Request::SetTimes(request) => log(self.filter_set_times(request)?),
             Request::Append(request) => log(self.filter_append(request, call)?),
             Request::Truncate(request) => log(self.filter_truncate(request)?),
             Request::Concat(request) => log(self.filter_concat(request)?),
@@ -272,34 +291,41 @@ impl Core {
 
     fn log(&mut self, call: Call, change: ChangeV1, promise: Promise, now: Now) {
         let Call { caller, call: id, lowest_unanswered, .. } = &call;
-        let by = (caller.session, *id, *lowest_unanswered.min(id), caller.user.clone());
+        let by = By {
+            session: caller.session,
+            call: *id,
+            lowest_unanswered: *lowest_unanswered.min(id),
+            user: caller.user.clone(),
+            credentials: caller.credentials.clone(),
+        };
         self.log_by(by, change, vec![call], promise, now);
     }
 
     /// Logs a change of the namenode itself. `call` is answered when it is applied.
     pub(super) fn log_own(&mut self, change: ChangeV1, call: Option<Call>, now: Now) {
-        let by = (SessionId::default(), CallId(0), CallId(0), String::new());
+        let by = By {
+            session: SessionId::default(),
+            call: CallId(0),
+            lowest_unanswered: CallId(0),
+            user: String::new(),
+            credentials: Credentials::privileged(),
+        };
         self.log_by(by, change, call.into_iter().collect(), Promise::default(), now);
     }
 
-    fn log_by(
-        &mut self,
-        (session, call, lowest_unanswered, user): (SessionId, CallId, CallId, String),
-        change: ChangeV1,
-        waiters: Vec<Call>,
-        promise: Promise,
-        now: Now,
-    ) {
+    fn log_by(&mut self, by: By, change: ChangeV1, waiters: Vec<Call>, promise: Promise, now: Now) {
         let last = self.pending.back().map(|pending| (pending.record.index, pending.record.time_ms));
         let (index, time_ms) = last.unwrap_or((self.state.applied(), self.state.time_ms()));
         let record = RecordV1 {
             index: LogIndex(index.0 + 1),
             term: TERM,
             time_ms: time_ms.max(now.wall_ms),
-            session,
-            call,
-            lowest_unanswered,
-            user,
+            session: by.session,
+            call: by.call,
+            lowest_unanswered: by.lowest_unanswered,
+            user: by.user,
+            groups: by.credentials.groups.clone(),
+            is_privileged: by.credentials.is_privileged,
             change,
         };
         if self.filling.is_full() {
@@ -319,8 +345,12 @@ impl Core {
         self.in_flight.remove(&(record.session, record.call));
         let mut effects = core::mem::take(&mut self.effects);
         let outcome = self.state.apply(&record, &mut effects);
-        if matches!(record.change, ChangeV1::RaiseIds(_)) {
-            self.ids_are_raised();
+        match &record.change {
+            ChangeV1::RaiseIds(_) => self.ids_are_raised(),
+            ChangeV1::Touch(change) => {
+                self.touching.remove(&change.inode);
+            }
+            _ => {}
         }
         if !effects.iter().any(|effect| matches!(effect, Effect::BlockAdded(..))) {
             // Refused, or the block that an earlier call has added.
@@ -405,6 +435,9 @@ impl Core {
                 Ok(Reply::Commit(CommitReplyV1 { index: done.index, versions }))
             }
             (Request::Concat(_), Applied::Done) => Ok(Reply::Concat(done)),
+            (Request::SetPermission(_), Applied::Done) => Ok(Reply::SetPermission(done)),
+            (Request::SetOwner(_), Applied::Done) => Ok(Reply::SetOwner(done)),
+            (Request::SetTimes(_), Applied::Done) => Ok(Reply::SetTimes(done)),
             (Request::Mkdirs(_), Applied::Done) => Ok(Reply::Mkdirs(done)),
             (Request::Rename(_), Applied::Done) => Ok(Reply::Rename(done)),
             (Request::AbandonBlock(_), Applied::Done) => Ok(Reply::AbandonBlock(done)),

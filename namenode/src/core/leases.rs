@@ -8,14 +8,13 @@ use ringfs_proto::ids::{BlockId, InodeId, SessionId};
 use ringfs_proto::meta::namespace::{
     BlockRefV1, DoneV1, FileRefV1, RecoverLeaseReplyV1, RecoverLeaseRequestV1,
 };
-use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
 
 use super::recovery::Recoveries;
 use super::sessions::Sessions;
 use super::{Core, Now};
 use crate::calls::{Call, Reply, Request};
-use crate::state::{Applied, Leases, Outcome};
+use crate::state::{Access, Applied, Asked, Leases, Outcome};
 use crate::wal::record::{ChangeV1, RecordV1};
 
 /// Recoveries that begin by themselves in one tick, at most: a namenode that lost all its writers is not swamped.
@@ -66,7 +65,7 @@ impl Core {
 
     /// HDFS: `FSNamesystem.recoverLease`.
     fn recover_lease(&mut self, request: &RecoverLeaseRequestV1, call: Call, now: Now) {
-        match self.lease_to_recover(request) {
+        match self.lease_to_recover(request, &call) {
             Err(error) => self.answer(call, Err(error)),
             Ok(Lease::Writer(inode)) => self.recover(inode, Some(call), now),
             Ok(lease) => {
@@ -76,8 +75,8 @@ impl Core {
         }
     }
 
-    fn lease_to_recover(&self, request: &RecoverLeaseRequestV1) -> Result<Lease, WireError> {
-        let path = Components::parse(&request.path)?.canonical();
+    fn lease_to_recover(&self, request: &RecoverLeaseRequestV1, call: &Call) -> Result<Lease, WireError> {
+        let path = self.path_for(call, &request.path, Asked::target(Access::WRITE))?.canonical();
         let file = self.state.file_ref(&FileRefV1::Path(path))?;
         if file.session.is_none() {
             let is_cut = self.state.truncations().get(file.inode).is_some();

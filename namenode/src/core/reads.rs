@@ -11,7 +11,7 @@ use ringfs_proto::{Code, WireError};
 use super::{Core, Now};
 use crate::blocks::StorageIndex;
 use crate::calls::{Call, Reply, Request};
-use crate::state::{BlockView, FileView};
+use crate::state::{Asked, BlockView, FileView};
 
 impl Core {
     /// Answers a read; `None` for everything else.
@@ -19,12 +19,14 @@ impl Core {
         Some(match &call.request {
             Request::Ping(request) => Ok(Reply::Ping(request.clone())),
             Request::Stat(request) => {
-                Components::parse(&request.path).and_then(|path| self.state.stat(&path)).map(Reply::Stat)
+                let path = self.path_for(call, &request.path, Asked::TRAVERSE);
+                path.and_then(|path| self.state.stat(&path)).map(Reply::Stat)
             }
             Request::List(request) => {
                 let list =
                     |path: Components<'_>| self.state.list(&path, &request.start_after, request.entries_max);
-                Components::parse(&request.path).and_then(list).map(Reply::List)
+                let asked = self.state.to_list(&request.path);
+                self.path_for(call, &request.path, asked).and_then(list).map(Reply::List)
             }
             Request::GetBlockLocations(request) => {
                 self.locations(request, call, now).map(Reply::GetBlockLocations)
@@ -41,7 +43,7 @@ impl Core {
                 packet_bytes: PACKET_DATA_BYTES_DEFAULT as u32,
                 trash_interval_minutes: self.config.trash_interval_minutes,
             })),
-            _ => return self.tree_read(call, now),
+            _ => return self.attribute_read(call).or_else(|| self.tree_read(call, now)),
         })
     }
 
@@ -51,13 +53,16 @@ impl Core {
         call: &Call,
         now: Now,
     ) -> Result<GetBlockLocationsReplyV1, WireError> {
+        self.check_readable(call, &request.file)?;
         let file = self.state.file_ref(&request.file)?;
         let views: Vec<BlockView> =
             self.state.blocks_in(&file, request.offset, request.length).take(LOCATED_BLOCKS_MAX).collect();
         let blocks = views.into_iter().map(|view| self.locate(&file, &view, call, now)).collect();
         let status = self.state.stat_inode(file.inode);
         let gone = || WireError::new(Code::NotFound, format!("inode {} does not exist", file.inode));
-        Ok(GetBlockLocationsReplyV1 { status: status.ok_or_else(gone)?, blocks })
+        let status = status.ok_or_else(gone)?;
+        self.note_access(&status, now);
+        Ok(GetBlockLocationsReplyV1 { status, blocks })
     }
 
     /// A block for reading.

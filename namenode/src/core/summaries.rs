@@ -5,12 +5,11 @@ use std::collections::VecDeque;
 use ringfs_proto::ids::InodeId;
 use ringfs_proto::meta::namespace::FileKind;
 use ringfs_proto::meta::tree::ContentSummaryReplyV1;
-use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
 
 use super::Core;
 use crate::calls::{Call, Reply, Request};
-use crate::state::Everything;
+use crate::state::{Asked, Everything};
 
 /// Trees that are summed at once; beyond, callers are told to come back.
 pub const SUMMARIES_MAX: usize = 1024;
@@ -58,7 +57,7 @@ impl Core {
         if self.summaries.waiting.len() >= SUMMARIES_MAX {
             return Err(WireError::new(Code::Busy, format!("{SUMMARIES_MAX} trees are being summed")));
         }
-        let status = self.state.stat(&Components::parse(&request.path)?)?;
+        let status = self.state.stat(&self.path_for(call, &request.path, Asked::TRAVERSE)?)?;
         let mut totals = ContentSummaryReplyV1::default();
         match status.kind {
             FileKind::File => self.add_file(status.inode, &mut totals),
@@ -70,8 +69,9 @@ impl Core {
     /// One turn of the tree that has waited longest.
     pub(super) fn go_on_summing(&mut self) {
         let Some(mut summary) = self.summaries.waiting.pop_front() else { return };
-        let Some(mut walk) = self.state.walk(summary.inode, Everything { depth_max: 0 }, &summary.after)
-        else {
+        let (caller, after) = (summary.call.caller.clone(), core::mem::take(&mut summary.after));
+        let everything = Everything { depth_max: 0 };
+        let Some(mut walk) = self.state.walk(caller.author(), summary.inode, everything, &after) else {
             let error = WireError::new(Code::NotFound, "the tree was deleted while it was summed");
             return self.answer(summary.call, Err(error));
         };
@@ -89,7 +89,9 @@ impl Core {
             }
         }
         self.summaries.longest_turn = self.summaries.longest_turn.max(walk.cost());
-        if is_done {
+        if let Err(denied) = walk.denied() {
+            self.answer(summary.call, Err(denied));
+        } else if is_done {
             self.answer(summary.call, Ok(Reply::ContentSummary(summary.totals)));
         } else {
             self.summaries.waiting.push_back(summary);

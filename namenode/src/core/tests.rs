@@ -62,6 +62,7 @@ fn caller(connection: u64, role: Role) -> Arc<Caller> {
         connection,
         session: SessionId([connection as u8; 16]),
         user: "ann".to_owned(),
+        credentials: crate::calls::Credentials::privileged(),
         address: [127, 0, 0, 1].into(),
         role,
         nonce: [3; 16],

@@ -1,5 +1,6 @@
 //! Calls about many inodes. Each looks at a bounded number of them and says where the next one goes on.
 
+use ringfs_proto::capability::CAPABILITY_BYTES;
 use ringfs_proto::ids::InodeId;
 use ringfs_proto::limits::{BATCH_PATHS_MAX, LIST_PAGE_ENTRIES_MAX, LOCATED_BLOCKS_MAX, META_BYTES_MAX};
 use ringfs_proto::meta::namespace::{FileKind, FileStatusV1, LocatedBlockV1};
@@ -13,7 +14,7 @@ use ringfs_proto::{Code, WireError};
 
 use super::{Core, Now};
 use crate::calls::{Call, Reply, Request};
-use crate::state::{Everything, Glob, OpenFile, ROOT, Slot};
+use crate::state::{Access, Asked, Everything, Glob, OpenFile, ROOT, Slot};
 
 /// What one call costs the namespace thread at most, in entries that are looked at.
 pub const COST_PER_CALL_MAX: usize = 4096;
@@ -55,8 +56,8 @@ impl Core {
     pub(super) fn tree_read(&mut self, call: &Call, now: Now) -> Option<Result<Reply, WireError>> {
         Some(match &call.request {
             Request::Walk(request) => self.walk(request, call, now).map(Reply::Walk),
-            Request::Glob(request) => self.glob(request).map(Reply::Glob),
-            Request::BatchStat(request) => self.batch_stat(request).map(Reply::BatchStat),
+            Request::Glob(request) => self.glob(request, call).map(Reply::Glob),
+            Request::BatchStat(request) => self.batch_stat(request, call).map(Reply::BatchStat),
             Request::ListOpenFiles(request) => self.list_open_files(request).map(Reply::ListOpenFiles),
             Request::ListCorruptFiles(request) => {
                 self.list_corrupt_files(request).map(Reply::ListCorruptFiles)
@@ -66,7 +67,7 @@ impl Core {
     }
 
     fn walk(&mut self, request: &WalkRequestV1, call: &Call, now: Now) -> Result<WalkReplyV1, WireError> {
-        let root = self.state.stat(&Components::parse(&request.path)?)?;
+        let root = self.state.stat(&self.path_for(call, &request.path, Asked::TRAVERSE)?)?;
         let mut page = Page::new(request.entries_max);
         if root.kind == FileKind::File {
             let is_first = request.start_after.is_empty();
@@ -77,7 +78,10 @@ impl Core {
         let choice = Everything { depth_max: request.depth_max };
         let (mut found, mut next) = (Vec::new(), None);
         let gone = || WireError::new(Code::NotFound, format!("File does not exist: {}", request.path));
-        let mut walk = self.state.walk(root.inode, choice, &request.start_after).ok_or_else(gone)?;
+        let mut walk = self
+            .state
+            .walk(call.caller.author(), root.inode, choice, &request.start_after)
+            .ok_or_else(gone)?;
         while let Some(visit) = walk.next_visit() {
             if !(request.files_only && visit.is_directory) {
                 // Most entries are smaller: what is too much is cut off below.
@@ -89,6 +93,7 @@ impl Core {
                 break;
             }
         }
+        walk.denied()?;
         self.fill_walk(found, next, request, (call, now))
     }
 
@@ -138,12 +143,18 @@ impl Core {
     ) -> (Vec<LocatedBlockV1>, bool) {
         let Ok(file) = self.state.file(inode) else { return (Vec::new(), true) };
         let views: Vec<_> = self.state.blocks_in(&file, 0, u64::MAX).take(LOCATED_BLOCKS_MAX + 1).collect();
+        let read = Asked::target(Access::READ);
+        let may_read = self.state.check_inode(call.caller.author(), inode, read).is_ok();
         let mut blocks = Vec::new();
         for view in &views {
             if !blocks.is_empty() && (page.blocks_left == 0 || page.bytes_left == 0) {
                 return (blocks, false);
             }
-            let located = self.locate(&file, view, call, now);
+            let mut located = self.locate(&file, view, call, now);
+            if !may_read {
+                // Where the bytes are is no secret to who may list the directory; what opens them is.
+                located.capability = [0; CAPABILITY_BYTES];
+            }
             let bytes = LOCATED_BYTES.0 + located.nodes.len() * LOCATED_BYTES.1;
             page.bytes_left = page.bytes_left.saturating_sub(bytes);
             page.blocks_left = page.blocks_left.saturating_sub(1);
@@ -153,7 +164,7 @@ impl Core {
     }
 
     /// HDFS: `Globber.glob`, which asks for directory after directory.
-    fn glob(&self, request: &GlobRequestV1) -> Result<GlobReplyV1, WireError> {
+    fn glob(&self, request: &GlobRequestV1, call: &Call) -> Result<GlobReplyV1, WireError> {
         let patterns = Glob::expand(&request.pattern)?;
         let (begin, mut after) = cursor(&request.start_after)?;
         let mut page = Page::new(request.entries_max);
@@ -164,7 +175,9 @@ impl Core {
                 let status = self.state.stat_inode(ROOT);
                 matches.extend(status.map(|status| GlobMatchV1 { path: "/".to_owned(), status }));
             }
-            let Some(mut walk) = self.state.walk(ROOT, &glob, after).filter(|_| !glob.is_root()) else {
+            let Some(mut walk) =
+                self.state.walk(call.caller.author(), ROOT, &glob, after).filter(|_| !glob.is_root())
+            else {
                 continue;
             };
             while let Some(visit) = walk.next_visit() {
@@ -179,6 +192,7 @@ impl Core {
                     return Ok(GlobReplyV1 { matches, next: Some(format!("{number}:{}", walk.path())) });
                 }
             }
+            walk.denied()?;
             // Compiling a pattern costs as well.
             cost += walk.cost() + pattern.len();
             after = "";
@@ -189,7 +203,7 @@ impl Core {
         Ok(GlobReplyV1 { matches, next: None })
     }
 
-    fn batch_stat(&self, request: &BatchStatRequestV1) -> Result<BatchStatReplyV1, WireError> {
+    fn batch_stat(&self, request: &BatchStatRequestV1, call: &Call) -> Result<BatchStatReplyV1, WireError> {
         if request.paths.len() > BATCH_PATHS_MAX {
             let message =
                 format!("status of {} paths: at most {BATCH_PATHS_MAX} in one call", request.paths.len());
@@ -198,7 +212,8 @@ impl Core {
         let mut page = Page::new(0);
         let mut results = Vec::with_capacity(request.paths.len());
         for path in &request.paths {
-            let result = match Components::parse(path).and_then(|path| self.state.stat(&path)) {
+            let path = self.path_for(call, path, Asked::TRAVERSE);
+            let result = match path.and_then(|path| self.state.stat(&path)) {
                 Ok(status) => {
                     page.add(status_bytes(&status));
                     StatResultV1::Found(status)

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use ringfs_proto::Code;
 use ringfs_proto::code::WireError;
 use ringfs_proto::frame::{self, FrameError, Header};
-use ringfs_proto::hello::{self, HELLO_PREFIX_BYTES, HelloReplyV1, HelloV1, Prefix};
+use ringfs_proto::hello::{self, HELLO_PREFIX_BYTES, HelloReplyV1, HelloV1, Prefix, Role};
 use ringfs_proto::ids::ClusterId;
 use ringfs_proto::limits::{
     CALLS_IN_FLIGHT_MAX, FRAME_HEADER_BYTES, META_BYTES_MAX, META_BYTES_MAX_REPORT, PRINCIPAL_BYTES_MAX,
@@ -22,10 +23,13 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
 use super::{FRAME_DEADLINE, Shared};
-use crate::calls::{Answer, Call, Caller, Request};
+use crate::calls::{Answer, Call, Caller, Credentials, Request};
+use crate::groups::Identities;
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 << 10;
+/// How often a connection looks whether its user is still what he was, at most.
+const CREDENTIALS_PAUSE: Duration = Duration::from_secs(1);
 /// Answers that are written at once.
 const ANSWERS_PER_WRITE: usize = 512;
 
@@ -76,7 +80,7 @@ async fn run(
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), Closed> {
     keep_alive(&stream)?;
-    let caller = timeout(FRAME_DEADLINE, greet(&mut stream, address, number, shared.cluster));
+    let caller = timeout(FRAME_DEADLINE, greet(&mut stream, address, number, shared));
     let caller = Arc::new(caller.await.map_err(|_elapsed| Closed::Deadline)??);
     let (reader, writer) = stream.into_split();
     let (answers, waiting) = mpsc::unbounded_channel();
@@ -110,8 +114,9 @@ async fn greet(
     stream: &mut TcpStream,
     address: SocketAddr,
     connection: u64,
-    cluster: ClusterId,
+    shared: &Shared,
 ) -> Result<Caller, Closed> {
+    let cluster = shared.cluster;
     let mut prefix = [0; HELLO_PREFIX_BYTES];
     stream.read_exact(&mut prefix).await?;
     let prefix = Prefix::decode(&prefix, false)?;
@@ -129,16 +134,55 @@ async fn greet(
             return Err(Closed::Refused(error));
         }
     }
+    let credentials = credentials(&shared.identities, &hello.user).await?;
     stream.write_all(&hello::encode_reply(&reply)).await?;
     Ok(Caller {
         connection,
         session: hello.session,
         user: hello.user,
+        credentials,
         address: address.ip(),
         role: hello.role,
         nonce,
         is_datanode: AtomicBool::new(false),
     })
+}
+
+/// What a user is, looked up where waiting does no harm when it is not known.
+async fn credentials(identities: &Arc<Identities>, user: &str) -> io::Result<Arc<Credentials>> {
+    if let Some((credentials, _)) = identities.known(user) {
+        return Ok(credentials);
+    }
+    let (identities, user) = (identities.clone(), user.to_owned());
+    tokio::task::spawn_blocking(move || identities.look_up(&user)).await.map_err(io::Error::other)
+}
+
+/// Keeps what a connection knows of its user up to date, without making its calls wait.
+struct Watch {
+    looked_at: Instant,
+    looking_up: Option<tokio::task::JoinHandle<Arc<Credentials>>>,
+}
+
+impl Watch {
+    fn new() -> Self {
+        Self { looked_at: Instant::now(), looking_up: None }
+    }
+
+    /// The caller as he is known now; another object when that has changed. A datanode's groups make no difference.
+    fn refresh(&mut self, caller: &Arc<Caller>, identities: &Arc<Identities>) -> Option<Arc<Caller>> {
+        if caller.role == Role::Datanode || self.looked_at.elapsed() < CREDENTIALS_PAUSE {
+            return None;
+        }
+        self.looked_at = Instant::now();
+        let is_looking_up = self.looking_up.as_ref().is_some_and(|task| !task.is_finished());
+        let known = identities.known(&caller.user);
+        if known.as_ref().is_none_or(|(_, is_old)| *is_old) && !is_looking_up {
+            let (identities, user) = (identities.clone(), caller.user.clone());
+            self.looking_up = Some(tokio::task::spawn_blocking(move || identities.look_up(&user)));
+        }
+        let (credentials, _) = known?;
+        (credentials != caller.credentials).then(|| Arc::new(caller.with_credentials(credentials)))
+    }
 }
 
 fn check(hello: &HelloV1, cluster: ClusterId) -> Result<u16, WireError> {
@@ -172,8 +216,10 @@ async fn read_calls(
 ) -> Result<(), Closed> {
     let mut bytes = Vec::with_capacity(READ_BYTES);
     let mut decoded = Decoded::default();
+    let (mut caller, mut watch) = (caller.clone(), Watch::new());
     loop {
-        let used = decode_calls(&bytes, caller, &mut decoded)?;
+        caller = watch.refresh(&caller, &shared.identities).unwrap_or(caller);
+        let used = decode_calls(&bytes, &caller, &mut decoded)?;
         bytes.drain(..used);
         if used > 0 {
             hand_over(&mut decoded, shared, in_flight).await;

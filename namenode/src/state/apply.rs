@@ -1,11 +1,13 @@
 //! The one place where the namespace changes.
 
 mod append;
+mod attributes;
 mod commit;
 mod concat;
 mod delete;
 mod file;
 mod lease;
+mod permit;
 mod rename;
 mod replication;
 mod truncate;
@@ -70,8 +72,9 @@ impl State {
         outcome
     }
 
-    /// Permission checks will be made here, per change, before it is carried out.
+    /// Permissions are looked at here, as they are now: a rename before it may have changed what a path means.
     fn change(&mut self, record: &RecordV1, effects: &mut Vec<Effect>) -> Outcome {
+        self.permit(record.author(), &record.change)?;
         match &record.change {
             ChangeV1::Mkdirs(change) => self.mkdirs(change, &record.user),
             ChangeV1::Create(change) => self.create(change, record, effects),
@@ -86,6 +89,10 @@ impl State {
             ChangeV1::FenceWriter(change) => self.fence_writer(change),
             ChangeV1::CloseFile(change) => self.close_file(change, effects),
             ChangeV1::RaiseIds(_) => Ok(Applied::Done),
+            ChangeV1::SetPermission(change) => self.set_permission(change),
+            ChangeV1::SetOwner(change) => self.set_owner(change),
+            ChangeV1::SetTimes(change) => self.set_times(change),
+            ChangeV1::Touch(change) => self.touch(change),
             ChangeV1::Append(change) => self.append(change, record.session, effects),
             ChangeV1::Concat(change) => self.concat(change, effects),
             ChangeV1::Truncate(change) => self.truncate(change, record.session, effects),

@@ -132,6 +132,8 @@ impl State {
 
     /// Frees blocks of a file; whether all are freed.
     fn free_blocks(&mut self, slot: Slot, effects: &mut Vec<Effect>) -> bool {
+        // First: what is being cut has the block that is cut, in every checkpoint.
+        self.forget_truncation(self.inodes.get(slot).id, effects);
         let mut list = self.list_of(slot);
         while self.detached.left > 0
             && let Some(view) = self.blocks.pop(&mut list)
@@ -142,12 +144,7 @@ impl State {
             effects.push(Effect::BlockRemoved(view.slot, view.block));
         }
         self.set_list(slot, list);
-        if self.blocks.last(list).is_some() {
-            return false;
-        }
-        let id = self.inodes.get(slot).id;
-        self.forget_truncation(id, effects);
-        true
+        self.blocks.last(list).is_none()
     }
 
     /// Frees an inode that is in no directory and has neither entries nor blocks.

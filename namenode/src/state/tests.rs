@@ -46,6 +46,8 @@ impl Driver {
             call,
             lowest_unanswered: call,
             user: "ann".to_owned(),
+            groups: Vec::new(),
+            is_privileged: true,
             change,
         };
         let outcome = self.state.apply(&record, &mut self.effects);

@@ -3,11 +3,13 @@
 //! A walk is left off at a path and taken up behind it, whether or not that path is still there: what changes meanwhile is
 //! seen or not, what stays is seen once. Taking up costs one look-up per level.
 
+use ringfs_proto::WireError;
 use ringfs_proto::ids::InodeId;
 use ringfs_proto::limits::PATH_BYTES_MAX;
 
 use super::arena::Slot;
 use super::children::Entries;
+use super::permissions::{Access, Author};
 use super::{ROOT_SLOT, State};
 
 /// Which entries a walk looks at. Depth 0 is that of the entries of the directory where it begins.
@@ -63,8 +65,17 @@ pub struct Visit {
 impl State {
     /// A walk below an inode, taken up behind the relative path `after`; from the beginning when that is empty. Nothing is
     /// below a file.
-    pub fn walk<C: Choice>(&self, inode: InodeId, choice: C, after: &str) -> Option<Walk<'_, C>> {
-        Some(Walk::begin(self, self.slot_of(inode)?, choice, after))
+    ///
+    /// A walk ends at a directory that `author` may not list, or not go through where only one name counts: see
+    /// [`Walk::denied`].
+    pub fn walk<'a, C: Choice>(
+        &'a self,
+        author: Author<'a>,
+        inode: InodeId,
+        choice: C,
+        after: &str,
+    ) -> Option<Walk<'a, C>> {
+        Some(Walk::begin(self, author, self.slot_of(inode)?, choice, after))
     }
 
     /// Whether an inode is `ancestor` or somewhere below it.
@@ -83,6 +94,8 @@ impl State {
 #[derive(Debug)]
 pub struct Walk<'a, C> {
     state: &'a State,
+    author: Author<'a>,
+    denied: Option<WireError>,
     choice: C,
     levels: Vec<Level<'a>>,
     path: String,
@@ -104,8 +117,9 @@ enum Source<'a> {
 
 impl<'a, C: Choice> Walk<'a, C> {
     /// A walk below a directory, taken up behind the relative path `after`; from the beginning when that is empty.
-    fn begin(state: &'a State, directory: Slot, choice: C, after: &str) -> Self {
-        let mut walk = Self { state, choice, levels: Vec::new(), path: String::new(), cost: 0 };
+    fn begin(state: &'a State, author: Author<'a>, directory: Slot, choice: C, after: &str) -> Self {
+        let mut walk =
+            Self { state, author, denied: None, choice, levels: Vec::new(), path: String::new(), cost: 0 };
         if !state.inodes.get(directory).is_directory() {
             return walk;
         }
@@ -113,6 +127,9 @@ impl<'a, C: Choice> Walk<'a, C> {
         for name in after.split('/').filter(|name| !name.is_empty()) {
             let depth = walk.levels.len();
             walk.enter(at, name);
+            if walk.denied.is_some() {
+                return walk;
+            }
             walk.cost += 1;
             walk.set_name(name);
             let child = state.child(at, name).filter(|_| walk.counts(depth, name));
@@ -126,6 +143,11 @@ impl<'a, C: Choice> Walk<'a, C> {
     /// What the walk has cost so far.
     pub fn cost(&self) -> usize {
         self.cost
+    }
+
+    /// Why the walk has ended before everything was seen, if it has.
+    pub fn denied(&mut self) -> Result<(), WireError> {
+        self.denied.take().map_or(Ok(()), Err)
     }
 
     /// The relative path of the last visit.
@@ -169,6 +191,15 @@ impl<'a, C: Choice> Walk<'a, C> {
     /// Makes the entries of a directory after `name` the deepest level.
     fn enter(&mut self, directory: Slot, name: &str) {
         let state = self.state;
+        let access = match self.choice.only(self.levels.len()) {
+            Some(_) => Access::EXECUTE,
+            None => Access::READ_EXECUTE,
+        };
+        if let Err(denied) = state.check_slot(self.author, directory, access) {
+            self.denied = Some(denied);
+            self.levels.clear();
+            return;
+        }
         let source = match self.choice.only(self.levels.len()) {
             Some(only) => Source::One(state.child(directory, only).filter(|_| name < only)),
             None => {

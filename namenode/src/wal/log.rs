@@ -376,6 +376,8 @@ mod tests {
             call,
             lowest_unanswered: call,
             user: "ann".to_owned(),
+            groups: Vec::new(),
+            is_privileged: true,
             change,
         });
         builder

@@ -25,6 +25,11 @@ pub struct RecordV1 {
     pub lowest_unanswered: CallId,
     /// The user.
     pub user: String,
+    /// The user's groups when he called; empty where they make no difference, because he is privileged.
+    pub groups: Vec<String>,
+    /// Whether permissions are no matter: the superuser, a member of the superuser group, anybody where permissions are
+    /// switched off, or the namenode itself.
+    pub is_privileged: bool,
     /// What changes.
     pub change: ChangeV1,
 }
@@ -58,6 +63,14 @@ pub enum ChangeV1 {
     CloseFile(CloseFileV1),
     /// Accepts a state that is older than the datanodes'.
     RaiseIds(RaiseIdsV1),
+    /// See `SetPermissionRequestV1`.
+    SetPermission(SetPermissionV1),
+    /// See `SetOwnerRequestV1`.
+    SetOwner(SetOwnerV1),
+    /// See `SetTimesRequestV1`.
+    SetTimes(SetTimesV1),
+    /// A file was opened by a reader.
+    Touch(TouchV1),
     /// See `AppendRequestV1`.
     Append(AppendV1),
     /// See `ConcatRequestV1`.
@@ -234,6 +247,44 @@ pub struct RaiseIdsV1 {
     pub block: BlockId,
     /// The highest stamp that a datanode has.
     pub stamp: Stamp,
+}
+
+/// Changes permission bits.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SetPermissionV1 {
+    /// Canonical path.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u16,
+}
+
+/// Changes who owns an inode.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SetOwnerV1 {
+    /// Canonical path.
+    pub path: String,
+    /// The new owner; `None` keeps it.
+    pub owner: Option<String>,
+    /// The new group; `None` keeps it.
+    pub group: Option<String>,
+}
+
+/// Changes times.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SetTimesV1 {
+    /// Canonical path.
+    pub path: String,
+    /// Time of the content, ms since 1970; `None` keeps it.
+    pub mtime_ms: Option<u64>,
+    /// Time of the last access, ms since 1970; `None` keeps it.
+    pub atime_ms: Option<u64>,
+}
+
+/// Notes an access at the time of the record, if the file is still there.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct TouchV1 {
+    /// The file.
+    pub inode: InodeId,
 }
 
 /// Opens a closed file again.

@@ -99,6 +99,8 @@ pub(super) fn record(index: u64, text_bytes: usize) -> RecordV1 {
         call: CallId(index),
         lowest_unanswered: CallId(index),
         user: "ann".to_owned(),
+        groups: Vec::new(),
+        is_privileged: true,
         change: ChangeV1::Delete(DeleteV1 {
             path: "x".repeat(text_bytes),
             recursive: index.is_multiple_of(2),

@@ -1,6 +1,7 @@
 //! The messages of the native protocol, by who uses them.
 
 pub mod admin;
+pub mod attributes;
 pub mod changes;
 pub mod data;
 pub mod membership;

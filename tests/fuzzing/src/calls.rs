@@ -88,6 +88,7 @@ impl Bench {
             connection: self.connections,
             session: SessionId([number + 1; 16]),
             user: "ann".to_owned(),
+            credentials: ringfs_namenode::calls::Credentials::privileged(),
             address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, number + 1)),
             role: if is_datanode { Role::Datanode } else { Role::Client },
             nonce: NONCE,

@@ -70,6 +70,8 @@ fn apply(state: &mut State, mut change: ChangeV1) {
         call: CallId(index.0),
         lowest_unanswered: CallId(0),
         user: "ann".to_owned(),
+        groups: Vec::new(),
+        is_privileged: true,
         change,
     };
     let _refused = state.apply(&record, &mut Vec::new());

@@ -113,6 +113,8 @@ fn record(index: u64, change: ChangeV1) -> RecordV1 {
         call: CallId(index),
         lowest_unanswered: CallId(0),
         user: "ann".to_owned(),
+        groups: Vec::new(),
+        is_privileged: true,
         change,
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use futures_lite::future;
 use ringfs_disk::{Disk, SimulatedDisk};
 use ringfs_namenode::boot;
-use ringfs_namenode::calls::{Answer, Call, Caller, Request};
+use ringfs_namenode::calls::{Answer, Call, Caller, Credentials, Request};
 use ringfs_namenode::checkpoint::format::Header;
 use ringfs_namenode::checkpoint::{Done, Kind, Run};
 use ringfs_namenode::core::{Copied, Core, Now, Order};
@@ -340,6 +340,7 @@ impl Namenode {
             connection,
             session: hello.session,
             user: hello.user,
+            credentials: Credentials::privileged(),
             address,
             role: hello.role,
             nonce,

@@ -109,6 +109,7 @@ impl Cluster {
             connection: self.next_connection,
             session: SessionId([session; 16]),
             user: "ann".to_owned(),
+            credentials: crate::calls::Credentials::privileged(),
             address,
             role: Role::Client,
             nonce: NONCE,

@@ -82,6 +82,7 @@ fn what_is_deleted_and_not_freed_is_reached_by_nobody() {
         connection: 77,
         session: SessionId([9; 16]),
         user: "ann".to_owned(),
+        credentials: crate::calls::Credentials::privileged(),
         address: [127, 0, 0, 1].into(),
         role: Role::Client,
         nonce: [3; 16],

@@ -36,6 +36,8 @@ fn namespace() -> State {
             call: CallId(index),
             lowest_unanswered: CallId(index),
             user: "ann".to_owned(),
+            groups: Vec::new(),
+            is_privileged: true,
             change,
         };
         state.apply(&record, &mut effects).expect("applied");

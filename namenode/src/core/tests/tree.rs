@@ -98,6 +98,8 @@ pub(super) fn feed(state: &mut State, change: crate::wal::record::ChangeV1) {
         call: CallId(state.applied().0 + 1),
         lowest_unanswered: CallId(state.applied().0 + 1),
         user: "ann".to_owned(),
+        groups: Vec::new(),
+        is_privileged: true,
         change,
     };
     state.apply(&record, &mut Vec::new()).expect("applied");

@@ -9,9 +9,10 @@ use ringfs_proto::meta::namespace::{DeleteRequestV1, MkdirsRequestV1, RenameRequ
 use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
 
+use super::super::permissions::Asked;
 use super::super::tree::Found;
 use super::super::{Applied, Effect, Outcome, State};
-use crate::wal::record::{CommitV1, CreateV1, DeleteV1, MkdirsV1, RecordV1, RenameV1};
+use crate::wal::record::{ChangeV1, CommitV1, CreateV1, DeleteV1, MkdirsV1, RecordV1, RenameV1};
 
 impl State {
     /// Each step sees what those before it have done; a step that is refused takes them back.
@@ -36,6 +37,7 @@ impl State {
 
     fn commit_step(&mut self, step: &CommitStepV1, record: &RecordV1) -> Result<(), WireError> {
         for (path, expected) in &step.conditions {
+            self.check(record.author(), &Components::parse(path)?, Asked::TRAVERSE)?;
             self.check_condition(path, *expected)?;
         }
         // Nothing is freed before all is carried out, so there is nothing to tell the block map either.
@@ -43,15 +45,20 @@ impl State {
         match &step.action {
             CommitActionV1::Mkdirs(MkdirsRequestV1 { path, mode, create_parents }) => {
                 let (path, mode, create_parents) = (path.clone(), *mode, *create_parents);
-                self.mkdirs(&MkdirsV1 { path, mode, create_parents }, &record.user)?;
+                let change = MkdirsV1 { path, mode, create_parents };
+                self.permit(record.author(), &ChangeV1::Mkdirs(change.clone()))?;
+                self.mkdirs(&change, &record.user)?;
             }
             CommitActionV1::CreateEmpty(create) => self.create_empty(create, record, &mut effects)?,
             CommitActionV1::Rename(RenameRequestV1 { source, target, overwrite }) => {
                 let (source, target, overwrite) = (source.clone(), target.clone(), *overwrite);
-                self.rename(&RenameV1 { source, target, overwrite }, &mut effects)?;
+                let change = RenameV1 { source, target, overwrite };
+                self.permit(record.author(), &ChangeV1::Rename(change.clone()))?;
+                self.rename(&change, &mut effects)?;
             }
             CommitActionV1::Delete(DeleteRequestV1 { path, recursive }) => {
                 let change = DeleteV1 { path: path.clone(), recursive: *recursive };
+                self.permit(record.author(), &ChangeV1::Delete(change.clone()))?;
                 if self.delete(&change, &mut effects)? == Applied::Deleted(false) {
                     return Err(WireError::new(Code::NotFound, format!("File does not exist: {path}")));
                 }
@@ -78,6 +85,7 @@ impl State {
             checksum: ChecksumType::Crc32c,
             chunk_bytes: CHUNK_BYTES_NATIVE,
         };
+        self.permit(record.author(), &ChangeV1::Create(change.clone()))?;
         if let Applied::Created(inode) = self.create(&change, record, effects)? {
             self.leases.close(inode);
             if let Some(slot) = self.slot_of(inode) {

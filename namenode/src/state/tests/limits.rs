@@ -8,7 +8,8 @@ use super::*;
 fn walked(state: &State, page: usize) -> Vec<String> {
     let (mut found, mut after) = (Vec::new(), String::new());
     loop {
-        let mut walk = state.walk(ROOT, Everything { depth_max: 0 }, &after).expect("a root");
+        let mut walk =
+            state.walk(Author::NAMENODE, ROOT, Everything { depth_max: 0 }, &after).expect("a root");
         let mut visits = 0;
         while visits < page && walk.next_visit().is_some() {
             found.push(walk.path().to_owned());
