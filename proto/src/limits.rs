@@ -67,7 +67,7 @@ pub const COMMIT_STEPS_MAX: usize = 256;
 /// Conditions of one step of `Commit`.
 pub const COMMIT_CONDITIONS_MAX: usize = 16;
 /// Patterns that one pattern of `Glob` may stand for: texts in braces that contain slashes are written out.
-pub const GLOB_PATTERNS_MAX: usize = 1000;
+pub const GLOB_PATTERNS_MAX: usize = 256;
 /// Blocks in one reply of `GetBlockLocations`; a reader of a longer range asks again.
 pub const LOCATED_BLOCKS_MAX: usize = 1000;
 /// The latest time that an inode may be given, ms since 1970: access times are kept in 32 bits of seconds.

@@ -27,6 +27,8 @@ struct Attempt {
     until_ms: u64,
     /// How many there were.
     count: usize,
+    /// Who was told to copy.
+    source: Option<StorageIndex>,
     /// Whether the end is logged.
     is_ending: bool,
 }
@@ -86,9 +88,14 @@ impl Core {
         if self.blocks.finalized(view.slot, truncation.new) >= needed {
             attempt.is_ending = true;
             let change = EndTruncateV1 { inode, block: truncation.new.block };
-            self.log_own(ChangeV1::EndTruncate(change), None, now);
-        } else if now.mono_ms >= attempt.until_ms {
-            self.begin_cut(&file, &truncation, (&view, &old), now);
+            return self.log_own(ChangeV1::EndTruncate(change), None, now);
+        }
+        let (until_ms, source) = (attempt.until_ms, attempt.source);
+        let holders = self.holders_now(&old);
+        // One whose replica was bad, or who is gone, brings nothing about.
+        let has_lost = source.is_some_and(|source| !holders.contains(&source));
+        if now.mono_ms >= until_ms || has_lost {
+            self.begin_cut(&file, &truncation, &view, &holders, now);
         }
     }
 
@@ -97,12 +104,12 @@ impl Core {
         &mut self,
         file: &FileView,
         truncation: &Truncation,
-        (new, old): (&BlockView, &BlockView),
+        new: &BlockView,
+        holders: &[StorageIndex],
         now: Now,
     ) {
         let Some(attempt) = self.cuts.attempts.get(&file.inode) else { return };
         let count = attempt.count;
-        let holders = self.holders_now(old);
         if holders.is_empty() {
             return;
         }
@@ -127,7 +134,8 @@ impl Core {
         if self.nodes.command(source, CommandV1::Transfer(Box::new(transfer))) {
             let patience_ms = self.config.replication_timeout_ms + bytes / SLOWEST_COPY_BYTES_PER_MS;
             let attempt = self.cuts.attempts.entry(file.inode).or_default();
-            (attempt.count, attempt.until_ms) = (count + 1, now.mono_ms + patience_ms);
+            (attempt.count, attempt.source) = (count + 1, Some(source));
+            attempt.until_ms = now.mono_ms + patience_ms;
         }
     }
 

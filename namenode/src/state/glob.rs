@@ -10,7 +10,7 @@ use ringfs_proto::{Code, WireError};
 use super::walk::Choice;
 
 /// Memory of one compiled matcher, at most, bytes.
-const MATCHER_BYTES_MAX: usize = 4 << 20;
+const MATCHER_BYTES_MAX: usize = 1 << 20;
 /// Bytes of a pattern that cost as much to match as looking at one more entry.
 const PATTERN_BYTES_PER_COST: usize = 64;
 

@@ -167,6 +167,26 @@ fn another_datanode_makes_the_cut_when_one_dies_and_a_restart_goes_on() {
 }
 
 #[test]
+fn a_replica_that_turns_out_bad_is_not_waited_for() {
+    let mut fleet = Fleet::new(config(), 3);
+    let old = fleet.write("/f", 2);
+    let holders = fleet.holders(old.block);
+    holders.iter().skip(1).for_each(|at| fleet.spoil_unnoticed(*at, old.block));
+    assert_eq!(truncate(&mut fleet.cluster, "/f", 7), Ok(false));
+    fleet.beats(6);
+    fleet.cluster.sync();
+    assert_eq!(status(&mut fleet.cluster, "/f").length, 7, "the other made it, long before the deadline");
+    let mut fleet = Fleet::new(config(), 3);
+    let old = fleet.write("/f", 2);
+    let holders = fleet.holders(old.block);
+    fleet.spoil_unnoticed(holders[0], old.block);
+    assert_eq!(truncate(&mut fleet.cluster, "/f", 7), Ok(false));
+    fleet.beats(6);
+    fleet.cluster.sync();
+    assert_eq!(status(&mut fleet.cluster, "/f").length, 7, "whichever was asked first");
+}
+
+#[test]
 fn blocks_of_a_source_get_the_replication_of_the_target() {
     let mut fleet = Fleet::new(config(), 4);
     fleet.write("/t", 3);
