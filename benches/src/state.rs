@@ -113,7 +113,10 @@ impl Generator {
         self.apply(file, ChangeV1::Complete(CompleteV1 { inode, last: None }))?;
         self.apply(file, ChangeV1::Rename(RenameV1 { source, target: target.clone(), overwrite: false }))?;
         if file.is_multiple_of(2) {
-            self.apply(file, ChangeV1::Delete(DeleteV1 { path: target, recursive: false }))?;
+            self.apply(
+                file,
+                ChangeV1::Delete(DeleteV1 { path: target, recursive: false, is_subtree_permitted: true }),
+            )?;
         }
         Ok(())
     }

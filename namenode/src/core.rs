@@ -17,6 +17,7 @@ mod recovery;
 mod replication;
 mod safe_mode;
 mod sessions;
+mod subtrees;
 mod summaries;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,7 @@ use recovery::Recoveries;
 use replication::Replication;
 use safe_mode::SafeMode;
 use sessions::Sessions;
+use subtrees::Subtrees;
 use summaries::Summaries;
 use trash::Emptier;
 use truncations::Cuts;
@@ -105,6 +107,7 @@ pub struct Core {
     last_ids: (BlockId, Stamp),
     parked: Parked,
     summaries: Summaries,
+    subtrees: Subtrees,
     cuts: Cuts,
     emptier: Emptier,
     /// Files whose access is logged and not yet applied.
@@ -163,6 +166,7 @@ impl Core {
             last_ids,
             parked: Parked::default(),
             summaries: Summaries::default(),
+            subtrees: Subtrees::default(),
             cuts: Cuts::default(),
             emptier: Emptier::default(),
             touching: BTreeSet::new(),
@@ -209,12 +213,13 @@ impl Core {
 
     /// Whether there is work that nobody has to ask for again; then [`Core::work`] does some of it.
     pub fn has_work(&self) -> bool {
-        self.summaries.is_waiting()
+        self.summaries.is_waiting() || self.subtrees.is_waiting()
     }
 
     /// Does a bounded piece of the work that is left: a few milliseconds at most.
-    pub fn work(&mut self) {
+    pub fn work(&mut self, now: Now) {
         self.go_on_summing();
+        self.go_on_below(now);
     }
 
     /// A connection is gone.

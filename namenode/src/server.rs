@@ -264,7 +264,7 @@ impl Namespace {
                 }
             }
             if self.core.has_work() {
-                self.core.work();
+                self.core.work(now);
             }
             self.copy_checkpoint();
             self.hand_over();

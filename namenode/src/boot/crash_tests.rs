@@ -130,7 +130,9 @@ fn record(index: u64, inode: InodeId) -> RecordV1 {
         }),
         3 => ChangeV1::Complete(CompleteV1 { inode, last: Some(block) }),
         4 => ChangeV1::Rename(RenameV1 { source: file, target, overwrite: false }),
-        5 if round % 2 == 1 => ChangeV1::Delete(DeleteV1 { path: target, recursive: false }),
+        5 if round % 2 == 1 => {
+            ChangeV1::Delete(DeleteV1 { path: target, recursive: false, is_subtree_permitted: true })
+        }
         _ => ChangeV1::Mkdirs(MkdirsV1 { path: format!("/d{index}"), mode: 0o755, create_parents: true }),
     };
     RecordV1 {

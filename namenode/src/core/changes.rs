@@ -58,35 +58,36 @@ impl Core {
     }
 
     fn take_change(&mut self, call: Call, now: Now, parked_until: Option<u64>) {
+        if let Some(call) = self.unknown(call, now) {
+            self.filter_and_log(call, now, parked_until);
+        }
+    }
+
+    /// Gives a call back that comes for the first time; every other is answered, or joins the one in flight.
+    pub(super) fn unknown(&mut self, call: Call, now: Now) -> Option<Call> {
         let key = (call.caller.session, call.call);
         if let Some(outcome) = self.state.retry_result(key.0, key.1).cloned() {
             let result = self.reply_to(&call, &outcome, now);
-            return self.answer(call, result);
-        }
-        if self.state.is_answered(key.0, key.1) {
+            self.answer(call, result);
+        } else if self.state.is_answered(key.0, key.1) {
             // A copy that was stuck somewhere: to carry it out now would undo what came after it.
             let message = format!("call {} of session {} was answered or given up before", key.1, key.0);
-            return self.answer(call, Err(WireError::new(Code::InvalidArgument, message)));
-        }
-        if let Some(index) = self.in_flight.get(&key) {
+            self.answer(call, Err(WireError::new(Code::InvalidArgument, message)));
+        } else if let Some(index) = self.in_flight.get(&key) {
             let first = self.pending.front().map_or(*index, |pending| pending.record.index);
             if let Some(pending) = self.pending.get_mut((index.0 - first.0) as usize) {
                 pending.waiters.push(call);
             }
-            return;
+        } else {
+            return Some(call);
         }
-        self.filter_and_log(call, now, parked_until);
+        None
     }
 
     fn filter_and_log(&mut self, call: Call, now: Now, parked_until: Option<u64>) {
         match (self.filter(&call, now), parked_until) {
             (Err(error), _) => self.answer(call, Err(error)),
-            (Ok(Filtered::Log(change, promise)), _) => match self.state.permit(call.caller.author(), &change)
-            {
-                Ok(()) => self.log(call, change, promise, now),
-                // Only a change of a path is refused so, and none of those has a promise.
-                Err(error) => self.answer(call, Err(error)),
-            },
+            (Ok(Filtered::Log(change, promise)), _) => self.permit_and_log(call, change, promise, now),
             (Ok(Filtered::Park(block)), Some(deadline_ms)) => self.parked.put_back(block, deadline_ms, call),
             (Ok(Filtered::Park(block)), None) => {
                 if let Some(call) = self.parked.park(block, call, now.mono_ms) {
@@ -129,7 +130,8 @@ impl Core {
             Request::Delete(request) => {
                 self.check_safe_mode(&format!("delete {}", request.path))?;
                 let path = Components::parse(&request.path)?.canonical();
-                log(ChangeV1::Delete(DeleteV1 { path, recursive: request.recursive }))
+                let is_subtree_permitted = false;
+                log(ChangeV1::Delete(DeleteV1 { path, recursive: request.recursive, is_subtree_permitted }))
             }
             Request::SetReplication(request) => self.filter_set_replication(request),
             Request::UpdateBlockForPipeline(request) => log(self.filter_new_stamp(request, call)?),
@@ -289,7 +291,7 @@ impl Core {
         self.last_ids
     }
 
-    fn log(&mut self, call: Call, change: ChangeV1, promise: Promise, now: Now) {
+    pub(super) fn log(&mut self, call: Call, change: ChangeV1, promise: Promise, now: Now) {
         let Call { caller, call: id, lowest_unanswered, .. } = &call;
         let by = By {
             session: caller.session,

@@ -125,7 +125,7 @@ impl Fixture {
         self.send(caller, id, request);
         self.make_durable();
         while self.core.has_work() {
-            self.core.work();
+            self.core.work(self.now);
             self.make_durable();
         }
         self.answer().expect("an answer").map_err(|error| error.code)

@@ -81,7 +81,8 @@ impl Core {
             if is_older(&entry.name, now.wall_ms.saturating_sub(kept_ms)) {
                 let path = format!("{trash}/{}", entry.name);
                 tracing::info!(path, "deleted from the trash");
-                self.log_own(ChangeV1::Delete(DeleteV1 { path, recursive: true }), None, now);
+                let change = DeleteV1 { path, recursive: true, is_subtree_permitted: true };
+                self.log_own(ChangeV1::Delete(change), None, now);
             }
         }
         if page.entries.iter().any(|entry| entry.name == CURRENT)

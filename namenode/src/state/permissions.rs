@@ -7,10 +7,14 @@ use ringfs_proto::{Code, WireError};
 
 use super::arena::{NONE, Slot};
 use super::tree::Found;
+use super::walk::Everything;
 use super::{ROOT_SLOT, State};
 
 /// The sticky bit of a directory: who owns neither it nor an entry may not take the entry away.
 const STICKY: u16 = 0o1000;
+
+/// Inodes below a path that are looked at where it cannot be done in turns.
+const SUBTREE_COST_MAX: usize = 16_384;
 
 /// On whose behalf something is done.
 #[derive(Debug, Clone, Copy)]
@@ -79,8 +83,8 @@ pub struct Asked {
     pub parent: Option<Access>,
     /// Of the inode itself, if it exists.
     pub target: Option<Access>,
-    /// Of every directory at and below it that is not empty; their sticky bits count too.
-    pub subtree: Option<Access>,
+    /// Whether all that is at and below it may be removed, where that can be looked at in one turn.
+    pub is_subtree: bool,
     /// Whether the inode must belong to the author.
     pub is_owner: bool,
 }
@@ -88,7 +92,7 @@ pub struct Asked {
 impl Asked {
     /// Nothing but the way there.
     pub const TRAVERSE: Self =
-        Self { ancestor: None, parent: None, target: None, subtree: None, is_owner: false };
+        Self { ancestor: None, parent: None, target: None, is_subtree: false, is_owner: false };
     /// To be the owner.
     pub const OWNER: Self = Self { is_owner: true, ..Self::TRAVERSE };
 
@@ -198,28 +202,53 @@ impl State {
             }
         }
         let Some(target) = target else { return Ok(()) };
-        if let Some(access) = asked.subtree {
-            self.check_subtree(author, target, access)?;
+        if asked.is_subtree {
+            let inode = self.inodes.get(target).id;
+            if self.permit_subtree(author, inode, "", SUBTREE_COST_MAX)?.is_some() {
+                let message = format!(
+                    "{} has more than {SUBTREE_COST_MAX} entries: delete it in a call of its own",
+                    self.path_of(target)
+                );
+                return Err(WireError::new(Code::LimitExceeded, message));
+            }
         }
         if asked.is_owner { self.check_owner(author, target) } else { Ok(()) }
     }
 
-    /// HDFS: `FSPermissionChecker.checkSubAccess`, with empty directories left out.
-    fn check_subtree(&self, author: Author<'_>, slot: Slot, access: Access) -> Result<(), WireError> {
-        let mut directories = vec![slot];
-        while let Some(directory) = directories.pop() {
-            let Some(children) = self.children(directory).filter(|_| self.child_count(directory) > 0) else {
-                continue;
-            };
-            self.check_slot(author, directory, access)?;
-            for child in children.after(b"", |slot| self.name_of(slot)) {
-                self.check_sticky(author, directory, child)?;
-                if self.inodes.get(child).is_directory() {
-                    directories.push(child);
-                }
+    /// One turn of the look at whether somebody may remove all that is at and below an inode, taken up behind the relative
+    /// path `after`. Returns where the next turn goes on; `None` when all was looked at. HDFS:
+    /// `FSPermissionChecker.checkSubAccess`, with empty directories left out.
+    ///
+    /// # Errors
+    /// `PermissionDenied`.
+    pub fn permit_subtree(
+        &self,
+        author: Author<'_>,
+        inode: InodeId,
+        after: &str,
+        cost_max: usize,
+    ) -> Result<Option<String>, WireError> {
+        let Some(top) = self.slot_of(inode).filter(|_| !author.is_privileged) else { return Ok(None) };
+        if after.is_empty() {
+            self.check_unless_empty(author, top)?;
+        }
+        let whoever = Author { is_privileged: true, ..author };
+        let Some(mut walk) = self.walk(whoever, inode, Everything { depth_max: 0 }, after) else {
+            return Ok(None);
+        };
+        while let Some(visit) = walk.next_visit() {
+            let Some(slot) = self.slot_of(visit.inode) else { continue };
+            self.check_sticky(author, self.inodes.get(slot).parent, slot)?;
+            self.check_unless_empty(author, slot)?;
+            if walk.cost() >= cost_max {
+                return Ok(Some(walk.path().to_owned()));
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    fn check_unless_empty(&self, author: Author<'_>, slot: Slot) -> Result<(), WireError> {
+        if self.child_count(slot) == 0 { Ok(()) } else { self.check_slot(author, slot, Access::ALL) }
     }
 
     fn check_sticky(&self, author: Author<'_>, parent: Slot, slot: Slot) -> Result<(), WireError> {

@@ -133,7 +133,7 @@ fn rename(source: &str, target: &str, overwrite: bool) -> ChangeV1 {
 }
 
 fn delete(path: &str, recursive: bool) -> ChangeV1 {
-    ChangeV1::Delete(DeleteV1 { path: path.to_owned(), recursive })
+    ChangeV1::Delete(DeleteV1 { path: path.to_owned(), recursive, is_subtree_permitted: false })
 }
 
 fn block(block: u64, length: u64) -> BlockRefV1 {

@@ -32,7 +32,7 @@ fn headers_have_these_bytes() {
     let hex: String = batch.as_ref()[..56].iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         hex,
-        "52465342bc00000001000000000000000900000000000000010000000000000008000000000000000000000024fef7408400000065efeb28"
+        "52465342bc00000001000000000000000900000000000000010000000000000008000000000000000000000024fef7408400000076c0b3a7"
     );
 }
 
@@ -82,7 +82,7 @@ fn records_have_these_bytes() {
         ChangeV1::AbandonBlock(AbandonBlockV1 { inode, block: BlockId(4) }),
         ChangeV1::Complete(CompleteV1 { inode, last: Some(block) }),
         ChangeV1::Rename(RenameV1 { source: path(), target: "/x".to_owned(), overwrite: true }),
-        ChangeV1::Delete(DeleteV1 { path: path(), recursive: true }),
+        ChangeV1::Delete(DeleteV1 { path: path(), recursive: true, is_subtree_permitted: true }),
         ChangeV1::NewStamp(NewStampV1 { inode, block, stamp: Stamp(5) }),
         ChangeV1::UpdatePipeline(UpdatePipelineV1 {
             inode,
@@ -118,7 +118,7 @@ fn records_have_these_bytes() {
         (132, 1701696917),
         (132, 2257520624),
         (144, 2087011780),
-        (144, 3329849896),
+        (144, 1226921275),
         (132, 3796910324),
         (164, 976518845),
         (132, 2041745790),

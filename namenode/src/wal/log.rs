@@ -365,7 +365,11 @@ mod tests {
     }
 
     fn batch(index: u64) -> BatchBuilder {
-        let change = ChangeV1::Delete(DeleteV1 { path: "/a".to_owned(), recursive: false });
+        let change = ChangeV1::Delete(DeleteV1 {
+            path: "/a".to_owned(),
+            recursive: false,
+            is_subtree_permitted: true,
+        });
         let (session, call) = (SessionId([1; 16]), CallId(index));
         let mut builder = BatchBuilder::default();
         builder.push(&RecordV1 {

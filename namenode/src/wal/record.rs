@@ -168,6 +168,8 @@ pub struct DeleteV1 {
     pub path: String,
     /// With all below.
     pub recursive: bool,
+    /// Whether the right to what is below was looked at before, in turns, so that it is not looked at again.
+    pub is_subtree_permitted: bool,
 }
 
 /// Changes how many replicas a file shall have.

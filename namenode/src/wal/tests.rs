@@ -104,6 +104,7 @@ pub(super) fn record(index: u64, text_bytes: usize) -> RecordV1 {
         change: ChangeV1::Delete(DeleteV1 {
             path: "x".repeat(text_bytes),
             recursive: index.is_multiple_of(2),
+            is_subtree_permitted: true,
         }),
     }
 }

@@ -177,7 +177,7 @@ impl Bench {
     /// Does what is left to do. What a call cannot make endless, this does not either.
     fn work(&mut self) {
         while self.core.has_work() {
-            self.core.work();
+            self.core.work(self.now);
         }
     }
 

@@ -47,7 +47,9 @@ fn go_on(mut state: State) {
     assert_eq!(again.digest(), state.digest(), "what was read survives");
     let root = Components::parse("/").expect("a path");
     let entries = state.list(&root, "", 1000).expect("there is a root").entries;
-    let delete = |name: String| ChangeV1::Delete(DeleteV1 { path: format!("/{name}"), recursive: true });
+    let delete = |name: String| {
+        ChangeV1::Delete(DeleteV1 { path: format!("/{name}"), recursive: true, is_subtree_permitted: false })
+    };
     let deletes = entries.into_iter().map(|entry| delete(entry.name));
     for change in changes().into_iter().chain(deletes.collect::<Vec<_>>()) {
         apply(&mut state, change);

@@ -132,7 +132,7 @@ pub fn changes() -> Vec<ChangeV1> {
         ChangeV1::Rename(RenameV1 { source: FIRST.to_owned(), target: "/b".to_owned(), overwrite: true }),
     ];
     changes.extend(lost_writer());
-    let delete = DeleteV1 { path: "/a directory".to_owned(), recursive: true };
+    let delete = DeleteV1 { path: "/a directory".to_owned(), recursive: true, is_subtree_permitted: true };
     changes.extend([
         ChangeV1::RaiseIds(RaiseIdsV1 { block: BlockId(9), stamp: Stamp(9) }),
         ChangeV1::Delete(delete),

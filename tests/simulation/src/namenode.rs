@@ -294,7 +294,7 @@ impl Namenode {
             let mut core = self.core.borrow_mut();
             // Trees are small here: what is left to do is done at once.
             while core.has_work() {
-                core.work();
+                core.work(now(&self.machine));
             }
             (core.take_batch(), core.take_answers())
         };

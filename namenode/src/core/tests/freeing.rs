@@ -73,7 +73,10 @@ fn what_is_deleted_and_not_freed_is_reached_by_nobody() {
     let mut state = wide_state(3, 1000);
     let open = state.stat(&ringfs_proto::path::Components::parse("/t/d0000/f000000").expect("valid"));
     let inode = open.expect("there").inode;
-    feed(&mut state, ChangeV1::Delete(DeleteV1 { path: "/t".to_owned(), recursive: true }));
+    feed(
+        &mut state,
+        ChangeV1::Delete(DeleteV1 { path: "/t".to_owned(), recursive: true, is_subtree_permitted: false }),
+    );
     assert!(state.has_detached());
     assert!(state.leases().get(inode).is_some(), "it is not freed yet");
     let mut fixture = Fixture::with_state(state);
@@ -107,4 +110,67 @@ fn what_is_deleted_and_not_freed_is_reached_by_nobody() {
     fixture.make_durable();
     assert_eq!(counts(&fixture), (0, 1, 0));
     assert_eq!(fixture.core.state().leases().count(), 0);
+}
+
+/// A caller without privileges.
+fn ordinary(fixture: &mut Fixture) -> Arc<Caller> {
+    let credentials = crate::calls::Credentials { groups: Vec::new(), is_privileged: false };
+    Arc::new(fixture.client().with_credentials(Arc::new(credentials)))
+}
+
+/// Turns of a look at what is below, with a call of another that is served in each.
+fn turns_of(fixture: &mut Fixture, other: &Arc<Caller>) -> usize {
+    let mut turns = 0;
+    while fixture.core.has_work() {
+        assert!(fixture.core.take_batch().is_none(), "nothing is logged before all was looked at");
+        fixture.send(other, CallId(2), Request::Stat(StatRequestV1 { path: "/t".to_owned() }));
+        assert!(fixture.answer().expect("served in between").is_ok());
+        fixture.core.work(fixture.now);
+        turns += 1;
+    }
+    turns
+}
+
+#[test]
+fn the_right_to_a_large_tree_is_looked_at_in_turns() {
+    use crate::core::subtrees::INODES_PER_TURN_MAX;
+    let mut fixture = Fixture::with_state(wide_state(100, 1000));
+    let (ann, other) = (ordinary(&mut fixture), fixture.client());
+    fixture.send(&ann, CallId(1), delete("/t"));
+    let turns = turns_of(&mut fixture, &other);
+    assert!(turns >= 100_000 / INODES_PER_TURN_MAX, "{turns} turns");
+    // The same call, while the first is logged and not applied: it joins that one.
+    fixture.send(&ann, CallId(1), delete("/t"));
+    while fixture.core.has_work() {
+        fixture.core.work(fixture.now);
+    }
+    assert!(one_batch(&mut fixture));
+    let answers = fixture.core.take_answers();
+    assert_eq!(answers.len(), 2, "the call came twice");
+    for answer in answers {
+        assert!(matches!(answer.result, Ok(Reply::Delete(DeleteReplyV1 { deleted: true }))));
+    }
+    fixture.make_durable();
+    assert_eq!(counts(&fixture), (0, 1, 0));
+}
+
+#[test]
+fn who_may_not_change_a_directory_below_deletes_nothing() {
+    let mut state = wide_state(100, 1000);
+    let protect = crate::wal::record::SetPermissionV1 { path: "/t/d0050".to_owned(), mode: 0o555 };
+    feed(&mut state, ChangeV1::SetPermission(protect));
+    let mut fixture = Fixture::with_state(state);
+    let ann = ordinary(&mut fixture);
+    let before = fixture.core.state().tree_digest();
+    fixture.send(&ann, CallId(1), delete("/t"));
+    while fixture.core.has_work() {
+        fixture.core.work(fixture.now);
+    }
+    assert_eq!(fixture.make_durable(), 0);
+    assert_eq!(fixture.answer().expect("an answer").expect_err("refused").code, Code::PermissionDenied);
+    assert_eq!(fixture.core.state().tree_digest(), before);
+    fixture.send(&ann, CallId(3), delete("/t/d0000"));
+    assert!(!fixture.core.has_work(), "a small tree needs one turn");
+    assert!(one_batch(&mut fixture));
+    assert!(fixture.answer().expect("an answer").is_ok());
 }

@@ -233,7 +233,7 @@ fn a_large_tree_takes_many_turns_and_others_are_served_between_them() {
         let stat = Request::Stat(StatRequestV1 { path: "/t".to_owned() });
         fixture.send(&client, CallId(2), stat);
         assert!(fixture.answer().expect("served in between").is_ok());
-        fixture.core.work();
+        fixture.core.work(fixture.now);
         turns += 1;
     }
     let Some(Ok(Reply::ContentSummary(summary))) = fixture.answer() else { panic!("no totals") };

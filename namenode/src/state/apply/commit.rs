@@ -57,7 +57,8 @@ impl State {
                 self.rename(&change, &mut effects)?;
             }
             CommitActionV1::Delete(DeleteRequestV1 { path, recursive }) => {
-                let change = DeleteV1 { path: path.clone(), recursive: *recursive };
+                let change =
+                    DeleteV1 { path: path.clone(), recursive: *recursive, is_subtree_permitted: false };
                 self.permit(record.author(), &ChangeV1::Delete(change.clone()))?;
                 if self.delete(&change, &mut effects)? == Applied::Deleted(false) {
                     return Err(WireError::new(Code::NotFound, format!("File does not exist: {path}")));

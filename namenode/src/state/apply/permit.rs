@@ -34,8 +34,8 @@ impl State {
             ChangeV1::Rename(change) => self.permit_rename(author, change),
             // HDFS: FSDirDeleteOp.delete.
             ChangeV1::Delete(change) => {
-                let subtree = change.recursive.then_some(Access::ALL);
-                check(&change.path, Asked { subtree, ..Asked::parent(Access::WRITE) })
+                let is_subtree = change.recursive && !change.is_subtree_permitted;
+                check(&change.path, Asked { is_subtree, ..Asked::parent(Access::WRITE) })
             }
             ChangeV1::SetReplication(change) => check(&change.path, write),
             ChangeV1::Append(change) => check(&change.path, write),
