@@ -166,6 +166,13 @@ calls! {
     SetOwner: attributes::SetOwnerRequestV1 => namespace::DoneV1;
     SetTimes: attributes::SetTimesRequestV1 => namespace::DoneV1;
     CheckAccess: attributes::CheckAccessRequestV1 => namespace::DoneV1;
+    ChangeAcl: attributes::ChangeAclRequestV1 => namespace::DoneV1;
+    GetAcl: attributes::GetAclRequestV1 => attributes::GetAclReplyV1;
+    SetXattr: attributes::SetXattrRequestV1 => namespace::DoneV1;
+    RemoveXattr: attributes::RemoveXattrRequestV1 => namespace::DoneV1;
+    GetXattrs: attributes::GetXattrsRequestV1 => attributes::GetXattrsReplyV1;
+    SetStoragePolicy: attributes::SetStoragePolicyRequestV1 => namespace::DoneV1;
+    GetStoragePolicies: attributes::GetStoragePoliciesRequestV1 => attributes::GetStoragePoliciesReplyV1;
     Append: changes::AppendRequestV1 => changes::AppendReplyV1;
     Truncate: changes::TruncateRequestV1 => changes::TruncateReplyV1;
     Concat: changes::ConcatRequestV1 => namespace::DoneV1;

@@ -3,6 +3,7 @@
 //! Log, then apply: a change becomes a record, the record joins the next batch, and only when the log says that the
 //! batch is durable is it applied and answered. Reads are answered at once from applied state.
 
+mod attributes;
 mod changes;
 mod checkpoints;
 mod commits;
@@ -323,6 +324,10 @@ fn audit(call: &Call, result: &Result<Reply, WireError>) {
         Request::SetPermission(request) => (request.path.as_str(), ""),
         Request::SetOwner(request) => (request.path.as_str(), ""),
         Request::SetTimes(request) => (request.path.as_str(), ""),
+        Request::ChangeAcl(request) => (request.path.as_str(), ""),
+        Request::SetXattr(request) => (request.path.as_str(), ""),
+        Request::RemoveXattr(request) => (request.path.as_str(), ""),
+        Request::SetStoragePolicy(request) => (request.path.as_str(), ""),
         Request::Truncate(request) => (request.path.as_str(), ""),
         Request::Concat(request) => (request.target.as_str(), ""),
         Request::RecoverLease(request) => (request.path.as_str(), ""),

@@ -5,11 +5,13 @@
 //! result. What depends on liveness, reports or age is decided before a record is logged and is a field of it.
 //! Where replicas are is not known here (see the block map); [`Effect`]s tell it what happened.
 
+mod acl;
 mod apply;
 mod arena;
 mod blocks;
 mod children;
 mod detached;
+mod extras;
 mod glob;
 mod id_map;
 mod inode;
@@ -33,9 +35,11 @@ use ringfs_proto::ids::{BlockId, InodeId, LogIndex, SessionId, Stamp};
 use ringfs_proto::meta::changes::ContentVersionV1;
 use ringfs_proto::meta::namespace::BlockRefV1;
 
+pub(crate) use apply::check_xattr_size;
 pub use arena::Slot;
 pub use blocks::BlockView;
 pub use detached::FREE_STEPS_PER_RECORD_MAX;
+pub use extras::{STORAGE_POLICIES, STORAGE_POLICY_DEFAULT};
 pub use glob::Glob;
 pub use leases::{Leases, OpenFile, Recovered};
 pub use permissions::{Access, Asked, Author};
@@ -49,6 +53,7 @@ use arena::Arena;
 use blocks::Blocks;
 use children::Children;
 use detached::Detached;
+use extras::Extras;
 use id_map::IdMap;
 use inode::Inode;
 use names::Names;
@@ -143,6 +148,7 @@ pub struct State {
     detached: Detached,
     /// What would have to be undone, while a record of several changes is applied.
     undo: Option<Undo>,
+    extras: Extras,
     retry: RetryCache,
     counts: Counts,
     last_inode: InodeId,
@@ -169,6 +175,7 @@ impl State {
             truncations: Truncations::default(),
             detached: Detached::default(),
             undo: None,
+            extras: Extras::default(),
             retry: RetryCache::default(),
             counts: Counts { directories: 1, ..Counts::default() },
             last_inode: ROOT,
@@ -254,6 +261,7 @@ impl State {
             + self.names.memory_bytes()
             + self.directories_bytes()
             + self.blocks.memory_bytes()
+            + self.extras.memory_bytes()
     }
 
     fn directories_bytes(&self) -> usize {

@@ -70,6 +70,13 @@ pub const COMMIT_CONDITIONS_MAX: usize = 16;
 pub const GLOB_PATTERNS_MAX: usize = 256;
 /// Blocks in one reply of `GetBlockLocations`; a reader of a longer range asks again.
 pub const LOCATED_BLOCKS_MAX: usize = 1000;
+/// Entries of an access ACL, and of a default ACL (HDFS: `AclTransformation.MAX_ENTRIES`).
+pub const ACL_ENTRIES_MAX: usize = 32;
+/// Extended attributes of one inode (HDFS: `dfs.namenode.fs-limits.max-xattrs-per-inode`).
+pub const XATTRS_PER_INODE_MAX: usize = 32;
+/// Bytes of the name, without its namespace, and the value of an extended attribute (HDFS:
+/// `dfs.namenode.fs-limits.max-xattr-size`).
+pub const XATTR_BYTES_MAX: usize = 16_384;
 /// The latest time that an inode may be given, ms since 1970: access times are kept in 32 bits of seconds.
 pub const TIME_MS_MAX: u64 = u32::MAX as u64 * 1000;
 /// Bytes of a user or group name.

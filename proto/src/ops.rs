@@ -122,6 +122,20 @@ operations! {
     SetTimes = 41, 1, attributes::SetTimesRequestV1 => namespace::DoneV1;
     /// Asks whether the caller may do something with a path.
     CheckAccess = 42, 1, attributes::CheckAccessRequestV1 => namespace::DoneV1;
+    /// Changes the ACLs of a path.
+    ChangeAcl = 43, 1, attributes::ChangeAclRequestV1 => namespace::DoneV1;
+    /// The ACLs of a path.
+    GetAcl = 44, 1, attributes::GetAclRequestV1 => attributes::GetAclReplyV1;
+    /// Sets an extended attribute.
+    SetXattr = 45, 1, attributes::SetXattrRequestV1 => namespace::DoneV1;
+    /// Removes an extended attribute.
+    RemoveXattr = 46, 1, attributes::RemoveXattrRequestV1 => namespace::DoneV1;
+    /// Extended attributes of a path, with their values or without.
+    GetXattrs = 47, 1, attributes::GetXattrsRequestV1 => attributes::GetXattrsReplyV1;
+    /// Says on what kind of storage something should be.
+    SetStoragePolicy = 48, 1, attributes::SetStoragePolicyRequestV1 => namespace::DoneV1;
+    /// All storage policies, and that of a path.
+    GetStoragePolicies = 49, 1, attributes::GetStoragePoliciesRequestV1 => attributes::GetStoragePoliciesReplyV1;
 
     // Client to namenode: many inodes at once.
     /// One page of all that is below a directory.

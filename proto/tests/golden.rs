@@ -64,6 +64,8 @@ fn status() -> FileStatusV1 {
         children: 10,
         is_open: true,
         version: LogIndex(11),
+        has_acl: true,
+        storage_policy: 7,
     }
 }
 
@@ -445,7 +447,17 @@ fn fixed(examples: &mut Examples) {
 #[test]
 fn every_message_has_its_golden_bytes() {
     let mut examples = Examples(BTreeMap::new());
-    for add in [namespace, admin, membership, data, fixed, attributes::all, tree::reads, tree::changes] {
+    for add in [
+        namespace,
+        admin,
+        membership,
+        data,
+        fixed,
+        attributes::all,
+        attributes::carried,
+        tree::reads,
+        tree::changes,
+    ] {
         add(&mut examples);
     }
     let golden: BTreeMap<&str, &str> =

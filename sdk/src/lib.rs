@@ -60,6 +60,10 @@ pub use ringfs_proto::meta::admin::{
     DatanodeInfoV1 as DatanodeInfo, DatanodeState, FsStatsReplyV1 as FsStats,
     ServerDefaultsReplyV1 as ServerDefaults,
 };
+pub use ringfs_proto::meta::attributes::{
+    AclEntryV1 as AclEntry, AclKind, AclScope, GetAclReplyV1 as Acl, StoragePolicyV1 as StoragePolicy,
+    XATTR_CREATE, XATTR_REPLACE, XattrV1 as Xattr,
+};
 pub use ringfs_proto::meta::changes::{CommitReplyV1 as CommitReply, ContentVersionV1 as ContentVersion};
 pub use ringfs_proto::meta::data::ReadHint;
 pub use ringfs_proto::meta::membership::VolumeStatusV1 as VolumeStatus;

@@ -137,9 +137,6 @@ impl Core {
             Request::UpdateBlockForPipeline(request) => log(self.filter_new_stamp(request, call)?),
             Request::UpdatePipeline(request) => log(self.filter_update_pipeline(request, call)?),
             Request::Commit(request) => log(self.filter_commit(request)?),
-            Request::SetPermission(request) => log(self.filter_set_permission(request)?),
-            Request::SetOwner(request) => log(self.filter_set_owner(request)?),
-            Request::SetTimes(request) => log(self.filter_set_times(request)?),
             Request::Append(request) => log(self.filter_append(request, call)?),
             Request::Truncate(request) => log(self.filter_truncate(request)?),
             Request::Concat(request) => log(self.filter_concat(request)?),
@@ -147,7 +144,10 @@ impl Core {
                 Some(change) => log(ChangeV1::RaiseIds(change)),
                 None => Err(WireError::new(Code::Busy, "the state is older no more: ask again")),
             },
-            other => Err(WireError::new(Code::Unsupported, format!("{} is no change", other.op().name()))),
+            other => match self.filter_attributes(call) {
+                Some(change) => log(change?),
+                None => Err(WireError::new(Code::Unsupported, format!("{} is no change", other.op().name()))),
+            },
         }
     }
 
@@ -440,6 +440,10 @@ impl Core {
             (Request::SetPermission(_), Applied::Done) => Ok(Reply::SetPermission(done)),
             (Request::SetOwner(_), Applied::Done) => Ok(Reply::SetOwner(done)),
             (Request::SetTimes(_), Applied::Done) => Ok(Reply::SetTimes(done)),
+            (Request::ChangeAcl(_), Applied::Done) => Ok(Reply::ChangeAcl(done)),
+            (Request::SetXattr(_), Applied::Done) => Ok(Reply::SetXattr(done)),
+            (Request::RemoveXattr(_), Applied::Done) => Ok(Reply::RemoveXattr(done)),
+            (Request::SetStoragePolicy(_), Applied::Done) => Ok(Reply::SetStoragePolicy(done)),
             (Request::Mkdirs(_), Applied::Done) => Ok(Reply::Mkdirs(done)),
             (Request::Rename(_), Applied::Done) => Ok(Reply::Rename(done)),
             (Request::AbandonBlock(_), Applied::Done) => Ok(Reply::AbandonBlock(done)),

@@ -10,7 +10,7 @@ use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
 
 use super::{Core, Now};
-use crate::calls::{Call, Reply, Request};
+use crate::calls::{Call, Request};
 use crate::state::{Access, Asked};
 use crate::wal::record::{ChangeV1, SetOwnerV1, SetPermissionV1, SetTimesV1, TouchV1};
 
@@ -119,14 +119,6 @@ impl Core {
         }
         let path = Components::parse(path)?.canonical();
         Ok(ChangeV1::SetTimes(SetTimesV1 { path, mtime_ms: *mtime_ms, atime_ms: *atime_ms }))
-    }
-
-    /// Answers a read of attributes; `None` for everything else.
-    pub(super) fn attribute_read(&self, call: &Call) -> Option<Result<Reply, WireError>> {
-        Some(match &call.request {
-            Request::CheckAccess(request) => self.check_access(request, call).map(Reply::CheckAccess),
-            _ => return None,
-        })
     }
 }
 

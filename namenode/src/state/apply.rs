@@ -5,12 +5,15 @@ mod attributes;
 mod commit;
 mod concat;
 mod delete;
+mod extras;
 mod file;
 mod lease;
 mod permit;
 mod rename;
 mod replication;
 mod truncate;
+
+pub(crate) use extras::check_xattr_size;
 
 use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
@@ -22,7 +25,7 @@ use crate::wal::record::{ChangeV1, MkdirsV1, RecordV1, TruncateV1};
 /// Owner's write and search bits, which parents made along the way always have (HDFS: `FSDirMkdirOp`).
 const PARENT_MODE: u16 = 0o300;
 /// Bits that a mode may have: no setuid, no setgid.
-const MODE_MASK: u16 = 0o1777;
+pub(super) const MODE_MASK: u16 = 0o1777;
 
 impl State {
     /// Applies a durable record; tells `effects` what it means for the block map.
@@ -93,6 +96,10 @@ impl State {
             ChangeV1::SetOwner(change) => self.set_owner(change),
             ChangeV1::SetTimes(change) => self.set_times(change),
             ChangeV1::Touch(change) => self.touch(change),
+            ChangeV1::ChangeAcl(change) => self.change_acl(change),
+            ChangeV1::SetXattr(change) => self.set_xattr(change),
+            ChangeV1::RemoveXattr(change) => self.remove_xattr(change),
+            ChangeV1::SetStoragePolicy(change) => self.set_storage_policy(change),
             ChangeV1::Append(change) => self.append(change, record.session, effects),
             ChangeV1::Concat(change) => self.concat(change, effects),
             ChangeV1::Truncate(change) => self.truncate(change, record.session, effects),

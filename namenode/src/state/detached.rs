@@ -163,6 +163,7 @@ impl State {
                 self.leases.forget(id);
             }
         }
+        self.drop_extra(slot);
         self.names.remove(name);
         self.inode_slots.remove(id.0);
         self.inodes.remove(slot);

@@ -2,9 +2,11 @@
 //! caller, says of its author.
 
 use ringfs_proto::ids::InodeId;
+use ringfs_proto::meta::attributes::{AclEntryV1, AclScope};
 use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
 
+use super::acl;
 use super::arena::{NONE, Slot};
 use super::tree::Found;
 use super::walk::Everything;
@@ -252,10 +254,7 @@ impl State {
     }
 
     fn check_sticky(&self, author: Author<'_>, parent: Slot, slot: Slot) -> Result<(), WireError> {
-        if self.inodes.get(parent).mode & STICKY == 0
-            || self.is_owner(author, parent)
-            || self.is_owner(author, slot)
-        {
+        if !self.is_sticky(parent) || self.is_owner(author, parent) || self.is_owner(author, slot) {
             return Ok(());
         }
         let message = format!(
@@ -283,8 +282,18 @@ impl State {
         self.principals.name(self.inodes.get(slot).owner) == author.user
     }
 
+    pub(super) fn is_sticky(&self, slot: Slot) -> bool {
+        self.inodes.get(slot).mode & STICKY != 0
+    }
+
     fn is_allowed(&self, author: Author<'_>, slot: Slot, access: Access) -> bool {
         let inode = self.inodes.get(slot);
+        if let Some(extra) = self.extra_of(slot) {
+            let principals = (self.principals.name(inode.owner), self.principals.name(inode.group));
+            if let Some(is_allowed) = acl::allows(&extra.acl, inode.mode, principals, author, access) {
+                return is_allowed;
+            }
+        }
         let bits = if self.is_owner(author, slot) {
             inode.mode >> 6
         } else if author.is_member(self.principals.name(inode.group)) {
@@ -300,7 +309,10 @@ impl State {
         let inode = self.inodes.get(slot);
         let kind = if inode.is_directory() { 'd' } else { '-' };
         let (owner, group) = (self.principals.name(inode.owner), self.principals.name(inode.group));
-        format!("\"{}\":{owner}:{group}:{kind}{}", self.path_of(slot), symbols(inode.mode))
+        let is_access = |entry: &AclEntryV1| entry.scope == AclScope::Access;
+        let has_acl = self.extra_of(slot).is_some_and(|extra| extra.acl.iter().any(is_access));
+        let plus = if has_acl { "+" } else { "" };
+        format!("\"{}\":{owner}:{group}:{kind}{}{plus}", self.path_of(slot), symbols(inode.mode))
     }
 }
 

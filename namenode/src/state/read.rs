@@ -3,10 +3,12 @@
 use ringfs_proto::checksum::ChecksumType;
 use ringfs_proto::ids::{BlockId, InodeId, SessionId};
 use ringfs_proto::limits::LIST_PAGE_ENTRIES_MAX;
+use ringfs_proto::meta::attributes::{AclEntryV1, XattrV1};
 use ringfs_proto::meta::namespace::{BlockRefV1, FileKind, FileRefV1, FileStatusV1, ListReplyV1};
 use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
 
+use super::apply::MODE_MASK;
 use super::arena::{NONE, Slot};
 use super::blocks::BlockView;
 use super::inode::{BLOCK_SIZE_UNIT, BlockList, Kind};
@@ -42,6 +44,18 @@ impl State {
     /// Status of an inode, with an empty name.
     pub fn stat_inode(&self, inode: InodeId) -> Option<FileStatusV1> {
         Some(self.status(self.slot_of(inode)?, false))
+    }
+
+    /// The ACL entries that an inode keeps: see `GetAclReplyV1`.
+    pub fn acl_entries(&self, inode: InodeId) -> &[AclEntryV1] {
+        let extra = self.slot_of(inode).and_then(|slot| self.extra_of(slot));
+        extra.map_or(&[], |extra| &extra.acl)
+    }
+
+    /// The extended attributes of an inode, by name.
+    pub fn xattrs(&self, inode: InodeId) -> &[XattrV1] {
+        let extra = self.slot_of(inode).and_then(|slot| self.extra_of(slot));
+        extra.map_or(&[], |extra| &extra.xattrs)
     }
 
     /// A page of a directory.
@@ -209,7 +223,7 @@ impl State {
                 String::new()
             },
             length: file.map_or(0, |file| self.blocks.length(file.blocks)),
-            mode: inode.mode,
+            mode: inode.mode & MODE_MASK,
             owner: self.principals.name(inode.owner).to_owned(),
             group: self.principals.name(inode.group).to_owned(),
             mtime_ms: inode.mtime_ms,
@@ -220,6 +234,8 @@ impl State {
             is_open: file.is_some_and(|file| file.session.is_some())
                 || self.truncations.get(inode.id).is_some(),
             version: inode.version,
+            has_acl: self.extra_of(slot).is_some_and(|extra| !extra.acl.is_empty()),
+            storage_policy: self.policy_of(slot),
         }
     }
 
@@ -248,6 +264,9 @@ impl State {
         for (_, slot) in self.inode_slots.iter() {
             self.status(slot, true).encode_into(&mut bytes);
             bytes.extend(self.path_of(slot).bytes());
+            if let Some(extra) = self.extra_of(slot) {
+                bytes.extend(format!("{extra:?}").bytes());
+            }
             if let Kind::File { blocks, .. } = &self.inodes.get(slot).kind {
                 for view in self.blocks.iter(blocks) {
                     let BlockRefV1 { block, stamp, length } = view.block;

@@ -9,13 +9,15 @@ use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_proto::wire::Message;
 use ringfs_proto::{Code, WireError};
 
+use super::apply::MODE_MASK;
 use super::arena::{NONE, Slot};
 use super::blocks::Blocks;
 use super::children::Children;
+use super::extras::{Extra, HAS_EXTRA, STORAGE_POLICIES};
 use super::inode::{BlockList, Inode, Kind};
 use super::names::Name;
 use super::retry::{RetryCache, Session};
-use super::snapshot::{LeasesV1, OPEN, OutcomeV1, PrincipalsV1, Section, SectionKind, SessionsV1};
+use super::snapshot::{ExtrasV1, LeasesV1, OPEN, OutcomeV1, PrincipalsV1, Section, SectionKind, SessionsV1};
 use super::truncations::Truncation;
 use super::{Counts, ID_MAX, ROOT, ROOT_SLOT, State};
 
@@ -41,13 +43,15 @@ pub struct Restorer {
     parents: Vec<InodeId>,
     /// Files that are being cut.
     truncations: Vec<(InodeId, BlockRefV1, BlockRefV1)>,
+    /// Inodes that say that they carry something.
+    carrying: usize,
 }
 
 impl Default for Restorer {
     fn default() -> Self {
         let (expected, has_totals) = (Counts::default(), false);
         let (parents, truncations) = (Vec::new(), Vec::new());
-        Self { state: State::bare(), expected, has_totals, parents, truncations }
+        Self { state: State::bare(), expected, has_totals, parents, truncations, carrying: 0 }
     }
 }
 
@@ -74,6 +78,7 @@ impl Restorer {
                     return wrong(format!("{} bytes follow the last inode", input.bytes.len()));
                 }
             }
+            SectionKind::Extras => self.extras(section)?,
             SectionKind::End => return wrong("the end is no part of a namespace"),
         }
         Ok(())
@@ -86,6 +91,10 @@ impl Restorer {
     pub fn finish(mut self) -> Result<State, RestoreError> {
         if self.parents.is_empty() {
             return wrong("there is no root");
+        }
+        if self.carrying != self.state.extras.count() {
+            let carried = self.state.extras.count();
+            return wrong(format!("{} inodes carry something, {carried} are told what", self.carrying));
         }
         self.link()?;
         self.check_reachable()?;
@@ -189,6 +198,21 @@ impl Restorer {
         Ok(())
     }
 
+    fn extras(&mut self, section: &Section) -> Result<(), RestoreError> {
+        for extra in decode::<ExtrasV1>(section)?.extras {
+            let (id, state) = (extra.inode, &mut self.state);
+            let slot = state.inode_slots.get(id.0);
+            let is_flagged = slot.is_some_and(|slot| state.inodes.get(slot).mode & HAS_EXTRA != 0);
+            if !is_flagged || state.extras.get(id).is_some() || !is_sound(&extra) {
+                return wrong(format!("what inode {id} carries is not its, there twice, or odd"));
+            }
+            if !state.extras.put(extra) {
+                return wrong(format!("inode {id} carries nothing"));
+            }
+        }
+        Ok(())
+    }
+
     fn sessions(&mut self, section: &Section) -> Result<(), RestoreError> {
         for image in decode::<SessionsV1>(section)?.sessions {
             let outcome = |outcome| match outcome {
@@ -226,6 +250,10 @@ impl Restorer {
         if is_root != (id == ROOT) || is_root != name.is_empty() || (is_root && is_file != 0) {
             return wrong(format!("inode {id}: the root comes first, and it alone has no name"));
         }
+        if mode & !(MODE_MASK | HAS_EXTRA) != 0 {
+            return wrong(format!("inode {id} has mode {mode:o}"));
+        }
+        self.carrying += usize::from(mode & HAS_EXTRA != 0);
         let name = put_name(state, id, name)?;
         let kind = Kind::Directory { children: NONE, count: 0 };
         let inode = Inode { id, mtime_ms, version, kind, parent: NONE, name, owner, group, atime_s, mode };
@@ -367,6 +395,7 @@ impl State {
             truncations: Default::default(),
             detached: Default::default(),
             undo: None,
+            extras: Default::default(),
             retry: RetryCache::default(),
             counts: Counts::default(),
             last_inode: ROOT,
@@ -377,6 +406,14 @@ impl State {
             is_in_snapshot: false,
         }
     }
+}
+
+/// Whether what an inode carries is in order.
+fn is_sound(extra: &Extra) -> bool {
+    let is_ordered = extra.acl.windows(2).all(|pair| pair[0].key() < pair[1].key())
+        && extra.xattrs.windows(2).all(|pair| pair[0].name < pair[1].name);
+    let is_policy = extra.policy == 0 || STORAGE_POLICIES.iter().any(|(id, _)| *id == extra.policy);
+    is_ordered && is_policy && extra.acl.iter().all(|entry| entry.permission <= 7)
 }
 
 fn put_name(state: &mut State, id: InodeId, name: &[u8]) -> Result<Name, RestoreError> {

@@ -9,10 +9,12 @@
 use std::sync::Arc;
 
 use ringfs_proto::ids::{CallId, InodeId, LogIndex, SessionId};
+use ringfs_proto::meta::attributes::AclEntryV1;
 use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_proto::wire::Message;
 
 use super::arena::{NONE, Slot};
+use super::extras::Extra;
 use super::inode::{Inode, Kind};
 use super::leases::{OpenFile, Recovered};
 use super::retry::Session;
@@ -38,12 +40,22 @@ pub enum SectionKind {
     Inodes = 5,
     /// The end, with the number of sections: one item, last.
     End = 6,
+    /// What inodes carry: ACLs, extended attributes, storage policies; after the inodes.
+    Extras = 7,
 }
 
 impl SectionKind {
     /// The kind with a number.
     pub fn from_u32(number: u32) -> Option<Self> {
-        let all = [Self::Totals, Self::Principals, Self::Open, Self::Sessions, Self::Inodes, Self::End];
+        let all = [
+            Self::Totals,
+            Self::Principals,
+            Self::Open,
+            Self::Sessions,
+            Self::Inodes,
+            Self::End,
+            Self::Extras,
+        ];
         all.into_iter().find(|kind| *kind as u32 == number)
     }
 }
@@ -76,6 +88,12 @@ pub(super) struct LeasesV1 {
     pub detached: Vec<InodeId>,
 }
 
+/// What some inodes carry.
+#[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub(super) struct ExtrasV1 {
+    pub extras: Vec<Extra>,
+}
+
 /// The result of a call.
 #[derive(Debug, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub(super) enum OutcomeV1 {
@@ -98,7 +116,7 @@ pub(super) struct SessionsV1 {
     pub sessions: Vec<SessionV1>,
 }
 
-ringfs_proto::impl_message!(PrincipalsV1, LeasesV1, SessionsV1);
+ringfs_proto::impl_message!(PrincipalsV1, LeasesV1, SessionsV1, ExtrasV1);
 
 /// A copy in progress.
 #[derive(Debug)]
@@ -108,6 +126,8 @@ pub struct Snapshot {
     end: Slot,
     copied: u64,
     section: Section,
+    extras_cursor: Slot,
+    extras_end: Slot,
 }
 
 impl Snapshot {
@@ -116,8 +136,12 @@ impl Snapshot {
         self.index
     }
 
-    /// Whether every inode is copied.
+    /// Whether every inode is copied, with what it carries.
     pub fn is_done(&self) -> bool {
+        self.are_inodes_done() && self.extras_cursor == self.extras_end
+    }
+
+    fn are_inodes_done(&self) -> bool {
         self.cursor == self.end && self.section.items == 0
     }
 
@@ -172,6 +196,7 @@ impl State {
         self.inodes.begin_snapshot();
         self.blocks.begin_snapshot();
         self.names.begin_snapshot();
+        self.extras.records.begin_snapshot();
         let rest = Rest {
             totals: Section { kind: SectionKind::Totals, items: 1, payload: self.totals() },
             principals: self.principals.names().iter().map(|name| name.to_string()).collect(),
@@ -184,12 +209,23 @@ impl State {
             sessions: self.retry.sessions().map(|(id, session)| (id, session.clone())).collect(),
         };
         let (cursor, end) = (0, self.inodes.end());
-        let snapshot = Snapshot { index: self.applied, cursor, end, copied: 0, section: empty_section() };
+        let snapshot = Snapshot {
+            index: self.applied,
+            cursor,
+            end,
+            copied: 0,
+            section: empty_section(),
+            extras_cursor: 0,
+            extras_end: self.extras.records.end(),
+        };
         (snapshot, rest)
     }
 
     /// Copies up to `inodes_max` inodes. Returns how many it looked at, and a section when one is full or the last.
     pub fn copy(&self, snapshot: &mut Snapshot, inodes_max: usize) -> (usize, Option<Section>) {
+        if snapshot.are_inodes_done() {
+            return self.copy_extras(snapshot, inodes_max);
+        }
         let begin = snapshot.cursor;
         let until = begin.saturating_add(inodes_max.try_into().unwrap_or(Slot::MAX)).min(snapshot.end);
         while snapshot.cursor < until && snapshot.section.payload.len() < SECTION_BYTES {
@@ -206,12 +242,35 @@ impl State {
         ((snapshot.cursor - begin) as usize, section)
     }
 
+    /// Copies what up to `inodes_max` inodes carry.
+    fn copy_extras(&self, snapshot: &mut Snapshot, inodes_max: usize) -> (usize, Option<Section>) {
+        let begin = snapshot.extras_cursor;
+        let mut part = ExtrasV1 { extras: Vec::new() };
+        let mut bytes = 0;
+        while snapshot.extras_cursor < snapshot.extras_end
+            && ((snapshot.extras_cursor - begin) as usize) < inodes_max
+            && bytes < SECTION_BYTES
+        {
+            let extra = self.extras.records.as_it_was(snapshot.extras_cursor);
+            if let Some(extra) = extra.filter(|extra| extra.inode != InodeId(0)) {
+                bytes += size_of::<Extra>() + extra.acl.len() * size_of::<AclEntryV1>();
+                bytes += extra.xattrs.iter().map(|xattr| xattr.name.len() + xattr.value.len()).sum::<usize>();
+                part.extras.push(extra.clone());
+            }
+            snapshot.extras_cursor += 1;
+        }
+        let looked_at = (snapshot.extras_cursor - begin) as usize;
+        let copied = part.extras.len();
+        (looked_at, (copied > 0).then(|| section(SectionKind::Extras, copied, &part)))
+    }
+
     /// Ends the snapshot, done or not: what was kept for it is forgotten.
     pub fn end_snapshot(&mut self) {
         self.is_in_snapshot = false;
         self.inodes.end_snapshot();
         self.blocks.end_snapshot();
         self.names.end_snapshot();
+        self.extras.records.end_snapshot();
     }
 
     fn totals(&self) -> Vec<u8> {

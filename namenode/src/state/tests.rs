@@ -3,6 +3,7 @@
 mod commits;
 mod files;
 mod limits;
+mod permissions;
 mod snapshots;
 
 use std::collections::BTreeMap;

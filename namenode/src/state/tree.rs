@@ -133,6 +133,7 @@ impl State {
         let slot = self.inodes.insert(inode);
         self.inode_slots.insert(id.0, slot);
         self.link(slot, parent, name, time_ms);
+        self.inherit_acl(slot, parent, mode);
         self.note_made(slot);
         slot
     }

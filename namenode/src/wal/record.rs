@@ -5,6 +5,7 @@
 
 use ringfs_proto::checksum::ChecksumType;
 use ringfs_proto::ids::{BlockId, CallId, InodeId, LogIndex, SessionId, Stamp, StorageId, Term};
+use ringfs_proto::meta::attributes::{AclChangeV1, XattrV1};
 use ringfs_proto::meta::changes::CommitStepV1;
 use ringfs_proto::meta::namespace::BlockRefV1;
 
@@ -71,6 +72,14 @@ pub enum ChangeV1 {
     SetTimes(SetTimesV1),
     /// A file was opened by a reader.
     Touch(TouchV1),
+    /// See `ChangeAclRequestV1`.
+    ChangeAcl(ChangeAclV1),
+    /// See `SetXattrRequestV1`.
+    SetXattr(SetXattrV1),
+    /// See `RemoveXattrRequestV1`.
+    RemoveXattr(RemoveXattrV1),
+    /// See `SetStoragePolicyRequestV1`.
+    SetStoragePolicy(SetStoragePolicyV1),
     /// See `AppendRequestV1`.
     Append(AppendV1),
     /// See `ConcatRequestV1`.
@@ -287,6 +296,44 @@ pub struct SetTimesV1 {
 pub struct TouchV1 {
     /// The file.
     pub inode: InodeId,
+}
+
+/// Changes ACLs.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ChangeAclV1 {
+    /// Canonical path.
+    pub path: String,
+    /// What becomes of them.
+    pub change: AclChangeV1,
+}
+
+/// Sets an extended attribute.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SetXattrV1 {
+    /// Canonical path.
+    pub path: String,
+    /// The attribute; its namespace in small letters.
+    pub xattr: XattrV1,
+    /// `XATTR_CREATE`, `XATTR_REPLACE`, or both.
+    pub flags: u8,
+}
+
+/// Removes an extended attribute.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct RemoveXattrV1 {
+    /// Canonical path.
+    pub path: String,
+    /// The attribute; its namespace in small letters.
+    pub name: String,
+}
+
+/// Sets or takes away a storage policy.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct SetStoragePolicyV1 {
+    /// Canonical path.
+    pub path: String,
+    /// Its number; 0 takes the path's own away.
+    pub policy: u8,
 }
 
 /// Opens a closed file again.

@@ -44,6 +44,10 @@ pub struct FileStatusV1 {
     pub is_open: bool,
     /// Log index of the record that closed the file last: with the inode, a version of the content.
     pub version: LogIndex,
+    /// Whether it has ACLs: then the permission bits of the group are a mask.
+    pub has_acl: bool,
+    /// Its storage policy, own or inherited, by its number in HDFS; 0 where none is set.
+    pub storage_policy: u8,
 }
 
 /// Asks for the status of a path. Errors: `NotFound`.

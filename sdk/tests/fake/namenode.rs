@@ -242,6 +242,8 @@ impl State {
             children: 0,
             is_open: true,
             version: LogIndex(0),
+            has_acl: false,
+            storage_policy: 0,
         };
         self.files.insert(request.path.clone(), File { status: status.clone(), blocks: Vec::new() });
         Ok(CreateReplyV1 { status }.encode())

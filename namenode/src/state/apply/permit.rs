@@ -5,6 +5,7 @@ use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
 
 use super::super::State;
+use super::super::arena::Slot;
 use super::super::permissions::{Access, Asked, Author};
 use super::super::tree::Found;
 use crate::wal::record::{ChangeV1, CreateV1, RecordV1, RenameV1, SetOwnerV1};
@@ -52,6 +53,11 @@ impl State {
                 permit_owner(author, change)
             }
             ChangeV1::SetTimes(change) => check(&change.path, write),
+            // HDFS: FSDirAclOp.
+            ChangeV1::ChangeAcl(change) => check(&change.path, Asked::OWNER),
+            ChangeV1::SetXattr(change) => self.permit_xattr(author, &change.path, &change.xattr.name),
+            ChangeV1::RemoveXattr(change) => self.permit_xattr(author, &change.path, &change.name),
+            ChangeV1::SetStoragePolicy(change) => check(&change.path, write),
             // Each step asks when it is its turn: those before it may have changed what it may.
             ChangeV1::Commit(_) => Ok(()),
             ChangeV1::AddBlock(_)
@@ -79,6 +85,22 @@ impl State {
         let target = change.overwrite.then_some(Access::WRITE);
         let asked = Asked { target, ..Asked::ancestor(Access::WRITE) };
         self.check(author, &Components::parse(&change.path)?, asked)
+    }
+
+    /// HDFS: `FSDirXAttrOp.checkXAttrChangeAccess`, `XAttrPermissionFilter`: in a sticky directory anybody may write, but an
+    /// attribute of it is its owner's.
+    fn permit_xattr(&self, author: Author<'_>, path: &str, name: &str) -> Result<(), WireError> {
+        if !name.starts_with("user.") {
+            let message = format!("User doesn't have permission for xattr: {name}");
+            return Err(WireError::new(Code::PermissionDenied, message));
+        }
+        let path = Components::parse(path)?;
+        let is_sticky = |slot: Slot| self.inodes.get(slot).is_directory() && self.is_sticky(slot);
+        let asked = match self.find(path.names()) {
+            Found::Inode(slot) if is_sticky(slot) => Asked::OWNER,
+            _ => Asked::target(Access::WRITE),
+        };
+        self.check(author, &path, asked)
     }
 
     /// HDFS: `FSDirRenameOp.renameTo`; and, what it does not ask, the right to take away what is replaced.

@@ -2,6 +2,8 @@
 
 use ringfs_proto::meta::changes::CommitStepV1;
 
+use ringfs_proto::meta::attributes::XattrV1;
+
 use super::*;
 
 /// One record of a random run.
@@ -25,6 +27,14 @@ enum Act {
     EndTruncate(u8),
     Free,
     Commit(Vec<CommitStepV1>),
+    SetPermission(String, u16),
+    SetOwner(String, bool),
+    SetTimes(String, u8),
+    Touch(u8),
+    ChangeAcl(String, u8),
+    SetXattr(String, u8),
+    RemoveXattr(String, u8),
+    SetStoragePolicy(String, bool),
     /// The call before once more.
     Repeat,
 }
@@ -49,6 +59,14 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => any::<u8>().prop_map(Act::EndTruncate),
         1 => Just(Act::Free),
         2 => commits::steps().prop_map(Act::Commit),
+        1 => (paths(), 0u16..0o2000).prop_map(|(path, mode)| Act::SetPermission(path, mode)),
+        1 => (paths(), any::<bool>()).prop_map(|(path, is_group)| Act::SetOwner(path, is_group)),
+        1 => (paths(), any::<u8>()).prop_map(|(path, time)| Act::SetTimes(path, time)),
+        1 => (2u8..9).prop_map(Act::Touch),
+        3 => (paths(), any::<u8>()).prop_map(|(path, what)| Act::ChangeAcl(path, what)),
+        2 => (paths(), any::<u8>()).prop_map(|(path, name)| Act::SetXattr(path, name)),
+        1 => (paths(), any::<u8>()).prop_map(|(path, name)| Act::RemoveXattr(path, name)),
+        1 => (paths(), any::<bool>()).prop_map(|(path, is_set)| Act::SetStoragePolicy(path, is_set)),
         1 => Just(Act::Repeat),
     ];
     prop::collection::vec(act, 1..120)
@@ -145,6 +163,14 @@ fn act(driver: &mut Driver, act: &Act, sessions: u64) {
                 ChangeV1::EndTruncate(EndTruncateV1 { inode: *inode, block: truncation.new.block })
             })
         }
+        Act::SetPermission(..)
+        | Act::SetOwner(..)
+        | Act::SetTimes(..)
+        | Act::Touch(..)
+        | Act::ChangeAcl(..)
+        | Act::SetXattr(..)
+        | Act::RemoveXattr(..)
+        | Act::SetStoragePolicy(..) => Some(of_attributes(act)),
         Act::Repeat => driver.records.last().map(|record| {
             (session, call) = (record.session, record.call);
             record.change.clone()
@@ -152,6 +178,35 @@ fn act(driver: &mut Driver, act: &Act, sessions: u64) {
     };
     if let Some(change) = change {
         let _refused_or_not = driver.apply_as(session, call, change);
+    }
+}
+
+/// The change of an act that is about what an inode carries.
+fn of_attributes(act: &Act) -> ChangeV1 {
+    let named = |number: &u8| format!("user.{}", number % 4);
+    match act.clone() {
+        Act::SetPermission(path, mode) => ChangeV1::SetPermission(SetPermissionV1 { path, mode }),
+        Act::SetOwner(path, is_group) => {
+            let name = |wanted| (is_group == wanted).then(|| "eve".to_owned());
+            ChangeV1::SetOwner(SetOwnerV1 { path, owner: name(false), group: name(true) })
+        }
+        Act::SetTimes(path, time) => {
+            let (mtime_ms, atime_ms) = (Some(u64::from(time)), Some(u64::from(time) * 1000));
+            ChangeV1::SetTimes(SetTimesV1 { path, mtime_ms, atime_ms })
+        }
+        Act::Touch(inode) => ChangeV1::Touch(TouchV1 { inode: InodeId(u64::from(inode)) }),
+        Act::ChangeAcl(path, what) => {
+            ChangeV1::ChangeAcl(ChangeAclV1 { path, change: permissions::acl_change(what) })
+        }
+        Act::SetXattr(path, number) => {
+            let xattr = XattrV1 { name: named(&number), value: vec![number; usize::from(number)] };
+            ChangeV1::SetXattr(SetXattrV1 { path, xattr, flags: number % 3 + 1 })
+        }
+        Act::RemoveXattr(path, number) => ChangeV1::RemoveXattr(RemoveXattrV1 { path, name: named(&number) }),
+        Act::SetStoragePolicy(path, is_set) => {
+            ChangeV1::SetStoragePolicy(SetStoragePolicyV1 { path, policy: if is_set { 2 } else { 0 } })
+        }
+        other => panic!("{other:?} is about something else"),
     }
 }
 
