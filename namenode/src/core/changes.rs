@@ -291,7 +291,20 @@ impl Core {
         self.last_ids
     }
 
-    pub(super) fn log(&mut self, call: Call, change: ChangeV1, promise: Promise, now: Now) {
+    /// Answers what is a refusal, or has nothing to do, whatever is logged: a program that makes sure of its directories
+    /// again and again costs no write. While changes wait to be applied, nothing is foreseen.
+    pub(super) fn log_unless_foreseen(&mut self, call: Call, change: ChangeV1, promise: Promise, now: Now) {
+        let is_settled = self.pending.is_empty();
+        match is_settled.then(|| self.state.foresee(&change, call.caller.session)).flatten() {
+            Some(outcome) => {
+                let result = self.reply_to(&call, &outcome, now);
+                self.answer(call, result);
+            }
+            None => self.log(call, change, promise, now),
+        }
+    }
+
+    fn log(&mut self, call: Call, change: ChangeV1, promise: Promise, now: Now) {
         let Call { caller, call: id, lowest_unanswered, .. } = &call;
         let by = By {
             session: caller.session,

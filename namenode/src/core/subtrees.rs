@@ -50,7 +50,7 @@ impl Core {
                 self.begin_subtree(call, delete, now);
             }
             change => match self.state.permit(author, &change) {
-                Ok(()) => self.log(call, change, promise, now),
+                Ok(()) => self.log_unless_foreseen(call, change, promise, now),
                 // Only a change of a path is refused so, and none of those has a promise.
                 Err(error) => self.answer(call, Err(error)),
             },
@@ -65,7 +65,7 @@ impl Core {
         }
         match self.inode_at(&delete.path) {
             Some(inode) => self.look_below(Subtree { call, delete, inode, after: String::new() }, now),
-            None => self.log(call, change, Promise::default(), now),
+            None => self.log_unless_foreseen(call, change, Promise::default(), now),
         }
     }
 
@@ -106,7 +106,7 @@ impl Core {
         let is_accepted = self.check_safe_mode(&format!("delete {}", delete.path));
         let change = ChangeV1::Delete(delete);
         match is_accepted.and_then(|()| self.state.permit(call.caller.author(), &change)) {
-            Ok(()) => self.log(call, change, Promise::default(), now),
+            Ok(()) => self.log_unless_foreseen(call, change, Promise::default(), now),
             Err(error) => self.answer(call, Err(error)),
         }
     }

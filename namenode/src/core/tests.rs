@@ -7,6 +7,7 @@ mod convergence;
 mod datanodes;
 mod files;
 mod fleet;
+mod foreseen;
 mod freeing;
 mod invalidation;
 mod leases;

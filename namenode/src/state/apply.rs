@@ -15,9 +15,11 @@ mod truncate;
 
 pub(crate) use extras::check_xattr_size;
 
+use ringfs_proto::ids::SessionId;
 use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
 
+use super::arena::Slot;
 use super::tree::Found;
 use super::{Applied, Effect, Outcome, State};
 use crate::wal::record::{ChangeV1, MkdirsV1, RecordV1, TruncateV1};
@@ -112,12 +114,49 @@ impl State {
         }
     }
 
+    /// What will become of a change that is about to be logged, where that is known: a refusal, or that there is nothing to
+    /// do. It holds as long as no other change comes before.
+    pub fn foresee(&self, change: &ChangeV1, session: SessionId) -> Option<Outcome> {
+        match change {
+            ChangeV1::Mkdirs(change) => match self.to_make(change) {
+                Ok(Some(_)) => None,
+                Ok(None) => Some(Ok(Applied::Done)),
+                Err(error) => Some(Err(error)),
+            },
+            // Who wants a file that somebody writes may take it over: that begins when it is applied.
+            ChangeV1::Create(change) => self
+                .check_create(change, session)
+                .err()
+                .filter(|error| error.code != Code::LeaseHeld)
+                .map(Err),
+            ChangeV1::Delete(change) => match self.to_delete(change) {
+                Ok(Some(_)) => None,
+                Ok(None) => Some(Ok(Applied::Deleted(false))),
+                Err(error) => Some(Err(error)),
+            },
+            ChangeV1::Rename(change) => self.renaming(change).err().map(Err),
+            _ => None,
+        }
+    }
+
     /// HDFS: `FSDirMkdirOp.mkdirs`.
     fn mkdirs(&mut self, change: &MkdirsV1, user: &str) -> Outcome {
+        let Some((parent, existing)) = self.to_make(change)? else { return Ok(Applied::Done) };
+        let path = Components::parse(&change.path)?;
+        let Some((last, parents)) = path.names()[existing..].split_last() else { return Ok(Applied::Done) };
+        let owner = self.principals.intern(user);
+        let mode = change.mode & MODE_MASK;
+        let parent = self.make_directories(parent, parents, owner, mode | PARENT_MODE);
+        self.make_directories(parent, &[last], owner, mode);
+        Ok(Applied::Done)
+    }
+
+    /// The deepest directory that exists, and how many names lead to it; `None` if there is nothing to make.
+    fn to_make(&self, change: &MkdirsV1) -> Result<Option<(Slot, usize)>, WireError> {
         let path = Components::parse(&change.path)?;
         let names = path.names();
         let (parent, existing) = match self.find(names) {
-            Found::Inode(slot) if self.inodes.get(slot).is_directory() => return Ok(Applied::Done),
+            Found::Inode(slot) if self.inodes.get(slot).is_directory() => return Ok(None),
             Found::Inode(_) => {
                 let message = format!("Path is not a directory: {}", path.canonical());
                 return Err(WireError::new(Code::AlreadyExists, message));
@@ -125,17 +164,11 @@ impl State {
             Found::BelowFile { existing } => return Err(parent_is_file(names, existing)),
             Found::Missing { parent, existing } => (parent, existing),
         };
-        let missing = &names[existing..];
-        let Some((last, parents)) = missing.split_last() else { return Ok(Applied::Done) };
-        if !parents.is_empty() && !change.create_parents {
+        if existing + 1 < names.len() && !change.create_parents {
             return Err(parent_missing(names));
         }
         self.check_room(parent)?;
-        let owner = self.principals.intern(user);
-        let mode = change.mode & MODE_MASK;
-        let parent = self.make_directories(parent, parents, owner, mode | PARENT_MODE);
-        self.make_directories(parent, &[last], owner, mode);
-        Ok(Applied::Done)
+        Ok(Some((parent, existing)))
     }
 }
 

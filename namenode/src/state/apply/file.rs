@@ -27,22 +27,17 @@ impl State {
         let block_size_units = u32::try_from(change.block_size / BLOCK_SIZE_UNIT).map_err(|_| {
             WireError::new(Code::InvalidArgument, format!("block size {}", change.block_size))
         })?;
+        self.check_create(change, record.session)?;
         if let Found::Inode(slot) = self.find(names) {
-            self.check_replaceable(slot, change.overwrite, record.session, &path)?;
             self.remove_tree(slot, effects);
         }
         let (parent, existing) = match self.find(names) {
             Found::Missing { parent, existing } => (parent, existing),
-            Found::BelowFile { existing } => return Err(parent_is_file(names, existing)),
-            Found::Inode(_) => return Err(WireError::new(Code::Internal, "the path is not free")),
+            _ => return Err(WireError::new(Code::Internal, "the path is not free")),
         };
         let Some((name, parents)) = names[existing..].split_last() else {
             return Err(WireError::new(Code::Internal, "a missing path has a name"));
         };
-        if !parents.is_empty() && !change.create_parents {
-            return Err(parent_missing(names));
-        }
-        self.check_room(parent)?;
         let owner = self.principals.intern(&record.user);
         let parent = self.make_directories(parent, parents, owner, 0o755 | PARENT_MODE);
         let kind = Kind::File {
@@ -57,6 +52,20 @@ impl State {
         self.counts.files += 1;
         self.leases.open(inode, record.session);
         Ok(Applied::Created(inode))
+    }
+
+    /// Refuses a path that cannot be created.
+    pub(super) fn check_create(&self, change: &CreateV1, session: SessionId) -> Result<(), WireError> {
+        let path = Components::parse(&change.path)?;
+        let names = path.names();
+        match self.find(names) {
+            Found::Inode(slot) => self.check_replaceable(slot, change.overwrite, session, &path),
+            Found::BelowFile { existing } => Err(parent_is_file(names, existing)),
+            Found::Missing { existing, .. } if existing + 1 < names.len() && !change.create_parents => {
+                Err(parent_missing(names))
+            }
+            Found::Missing { parent, .. } => self.check_room(parent),
+        }
     }
 
     fn check_replaceable(

@@ -30,7 +30,7 @@ impl State {
         let write = Asked::target(Access::WRITE);
         match change {
             // HDFS: FSDirMkdirOp.mkdirs.
-            ChangeV1::Mkdirs(change) => check(&change.path, self.to_make(&change.path)?),
+            ChangeV1::Mkdirs(change) => check(&change.path, self.asked_to_make(&change.path)?),
             ChangeV1::Create(change) => self.permit_create(author, change),
             ChangeV1::Rename(change) => self.permit_rename(author, change),
             // HDFS: FSDirDeleteOp.delete.
@@ -75,7 +75,7 @@ impl State {
     }
 
     /// What it takes to make a directory: nothing where one is already.
-    fn to_make(&self, path: &str) -> Result<Asked, WireError> {
+    fn asked_to_make(&self, path: &str) -> Result<Asked, WireError> {
         let is_there = matches!(self.find(Components::parse(path)?.names()), Found::Inode(_));
         Ok(if is_there { Asked::TRAVERSE } else { Asked::ancestor(Access::WRITE) })
     }

@@ -10,30 +10,41 @@ use super::super::{Applied, Effect, Outcome, ROOT_SLOT, State};
 use super::{parent_is_file, parent_missing};
 use crate::wal::record::RenameV1;
 
+/// What is renamed, what it replaces, and where it goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Renaming {
+    slot: Slot,
+    occupied: Option<Slot>,
+    parent: Slot,
+}
+
 impl State {
     pub(super) fn rename(&mut self, change: &RenameV1, effects: &mut Vec<Effect>) -> Outcome {
+        let Renaming { slot, occupied, parent } = self.renaming(change)?;
+        let target = Components::parse(&change.target)?;
+        if let Some(occupied) = occupied {
+            self.remove_tree(occupied, effects);
+        }
+        self.move_to(slot, parent, &target);
+        Ok(Applied::Done)
+    }
+
+    /// What a renaming is about, if it can be carried out.
+    pub(super) fn renaming(&self, change: &RenameV1) -> Result<Renaming, WireError> {
         let (source, target) = (Components::parse(&change.source)?, Components::parse(&change.target)?);
         check_paths(&source, &target)?;
-        let slot = match self.find(source.names()) {
-            Found::Inode(slot) => slot,
-            _ => {
-                return Err(WireError::new(
-                    Code::NotFound,
-                    format!("rename source {} is not found.", source.canonical()),
-                ));
-            }
+        let Found::Inode(slot) = self.find(source.names()) else {
+            let message = format!("rename source {} is not found.", source.canonical());
+            return Err(WireError::new(Code::NotFound, message));
         };
         if let Found::Inode(occupied) = self.find(target.names()) {
             self.check_target(slot, occupied, change.overwrite, &target)?;
             let parent = self.inodes.get(occupied).parent;
-            self.remove_tree(occupied, effects);
-            self.move_to(slot, parent, &target);
-            return Ok(Applied::Done);
+            return Ok(Renaming { slot, occupied: Some(occupied), parent });
         }
         let parent = self.target_parent(&target)?;
         self.check_room(parent)?;
-        self.move_to(slot, parent, &target);
-        Ok(Applied::Done)
+        Ok(Renaming { slot, occupied: None, parent })
     }
 
     fn check_target(
