@@ -91,7 +91,11 @@ impl Generator {
             return Ok(());
         }
         let path = format!("/{name}/{}", file / FILES_PER_DIRECTORY);
-        self.apply(file, ChangeV1::Mkdirs(MkdirsV1 { path, mode: 0o755, create_parents: true })).map(drop)
+        self.apply(
+            file,
+            ChangeV1::Mkdirs(MkdirsV1 { path, mode: 0o755, unmasked_mode: 0o755, create_parents: true }),
+        )
+        .map(drop)
     }
 
     fn file_with_block(&mut self, path: &str) -> Result<()> {
@@ -125,6 +129,7 @@ impl Generator {
         let change = CreateV1 {
             path: path.to_owned(),
             mode: 0o644,
+            unmasked_mode: 0o644,
             overwrite: false,
             create_parents: false,
             replication: 1,

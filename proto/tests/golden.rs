@@ -119,13 +119,17 @@ fn namespace(examples: &mut Examples) {
     examples
         .add("ListRequest", &ListRequestV1 { path: path(), start_after: "a".to_owned(), entries_max: 10 });
     examples.add("ListReply", &ListReplyV1 { entries: vec![status(), status()], remaining: 7 });
-    examples.add("MkdirsRequest", &MkdirsRequestV1 { path: path(), mode: 0o755, create_parents: true });
+    examples.add(
+        "MkdirsRequest",
+        &MkdirsRequestV1 { path: path(), mode: 0o755, unmasked_mode: 0o755, create_parents: true },
+    );
     examples.add("Done", &DoneV1 { index: LogIndex(9) });
     examples.add(
         "CreateRequest",
         &CreateRequestV1 {
             path: path(),
             mode: 0o644,
+            unmasked_mode: 0o644,
             overwrite: false,
             create_parents: true,
             replication: 3,

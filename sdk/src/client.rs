@@ -33,9 +33,6 @@ use crate::transport::tcp::Tcp;
 use crate::write::Writer;
 use crate::{DatanodeInfo, FileStatus, FsStats, LocatedBlock, ServerDefaults};
 
-/// Permission bits that new files and directories do not get (as in HDFS: `fs.permissions.umask-mode`).
-pub(crate) const UMASK: u16 = 0o022;
-
 /// A client of one file system. Cloning is cheap; all clones, and all that they open, share connections.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -69,7 +66,7 @@ pub struct CreateOptions {
     pub overwrite: bool,
     /// Whether missing parents are made.
     pub create_parents: bool,
-    /// Permission bits, from which the umask 022 is taken.
+    /// Permission bits, from which the umask is taken.
     pub mode: u16,
     /// Bytes that will be written, if known: the datanodes choose how they keep them by it.
     pub announced_length: Option<u64>,
@@ -108,7 +105,7 @@ impl Client {
 
     /// The client that the environment or a configuration file describes. The first that exists decides: `RINGFS_URI`;
     /// the file that `RINGFS_CONFIG` names; `./ringfs.toml`; `~/.config/ringfs/client.toml`;
-    /// `/etc/ringfs/client.toml`. Keys: `uri`, `user`, `write_window_bytes`, `packet_bytes`, `deadline_ms`,
+    /// `/etc/ringfs/client.toml`. Keys: `uri`, `user`, `umask`, `write_window_bytes`, `packet_bytes`, `deadline_ms`,
     /// `connect_timeout_ms`, `io_timeout_ms`, `pipeline_timeout_ms`, `replace_datanode_on_failure`,
     /// `replace_datanode_best_effort`, `hedge_budget_permille`, `hedge_after_min_ms`, `job_tag`, `io_uring`; any other is refused.
     ///
@@ -191,6 +188,11 @@ impl Client {
         &self.shared.options.user
     }
 
+    /// Permission bits that new files and directories do not get.
+    pub fn umask(&self) -> u16 {
+        self.shared.options.umask
+    }
+
     /// Status of a path.
     ///
     /// # Errors
@@ -217,7 +219,7 @@ impl Client {
         Listing::begin(self.shared.clone(), path)
     }
 
-    /// Makes a directory and its missing parents (mode 777 less the umask 022). Nothing happens if it exists.
+    /// Makes a directory and its missing parents (mode 777 less the umask). Nothing happens if it exists.
     ///
     /// # Errors
     /// `AlreadyExists` (it is a file), `Refused` (`NotADirectory`: an ancestor is a file), `SafeMode`.
@@ -225,12 +227,17 @@ impl Client {
         self.mkdirs_with(path, 0o777, true)
     }
 
-    /// Makes a directory with permission bits, from which the umask 022 is taken.
+    /// Makes a directory with permission bits, from which the umask is taken.
     ///
     /// # Errors
     /// As [`Self::mkdirs`], and `NotFound` when the parent is missing and `create_parents` is off.
     pub fn mkdirs_with(&self, path: &str, mode: u16, create_parents: bool) -> Result<()> {
-        let request = MkdirsRequestV1 { path: path.to_owned(), mode: mode & !UMASK, create_parents };
+        let request = MkdirsRequestV1 {
+            path: path.to_owned(),
+            mode: mode & !self.umask(),
+            unmasked_mode: mode,
+            create_parents,
+        };
         self.shared.namenode.call::<Mkdirs>("make directory", path, &request).map(|_done| ())
     }
 
@@ -260,7 +267,8 @@ impl Client {
     pub fn create_with(&self, path: &str, options: &CreateOptions) -> Result<Writer> {
         let request = CreateRequestV1 {
             path: path.to_owned(),
-            mode: options.mode & !UMASK,
+            mode: options.mode & !self.umask(),
+            unmasked_mode: options.mode,
             overwrite: options.overwrite,
             create_parents: options.create_parents,
             replication: options.replication,

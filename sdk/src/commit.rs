@@ -6,7 +6,7 @@ use ringfs_proto::meta::changes::{
 use ringfs_proto::meta::namespace::{DeleteRequestV1, MkdirsRequestV1, RenameRequestV1};
 use ringfs_proto::ops;
 
-use crate::client::{Client, UMASK};
+use crate::client::Client;
 use crate::error::Result;
 use crate::{ContentVersion, FileStatus};
 
@@ -57,14 +57,25 @@ impl Commit {
 
     /// Makes a directory and its missing parents (mode 777 less the umask 022).
     pub fn mkdirs(self, path: &str) -> Self {
-        let mkdirs = MkdirsRequestV1 { path: path.to_owned(), mode: 0o777 & !UMASK, create_parents: true };
+        let mkdirs = MkdirsRequestV1 {
+            path: path.to_owned(),
+            mode: 0o777,
+            unmasked_mode: 0o777,
+            create_parents: true,
+        };
         self.step(CommitActionV1::Mkdirs(mkdirs))
     }
 
     /// Makes an empty file, and its missing parents; the path must be free.
     pub fn create_empty(self, path: &str) -> Self {
         let (replication, block_size) = (0, 0);
-        let create = CreateEmptyV1 { path: path.to_owned(), mode: 0o666 & !UMASK, replication, block_size };
+        let create = CreateEmptyV1 {
+            path: path.to_owned(),
+            mode: 0o666,
+            unmasked_mode: 0o666,
+            replication,
+            block_size,
+        };
         self.step(CommitActionV1::CreateEmpty(create))
     }
 
@@ -108,7 +119,15 @@ impl Client {
     /// Those of the change that is refused, with its number in the message; `Refused` with the code `ConditionFailed`,
     /// or `InvalidArgument` (no changes, or too many); `SafeMode`.
     pub fn commit(&self, commit: &Commit) -> Result<CommitReplyV1> {
-        let request = CommitRequestV1 { steps: commit.steps() };
+        let mut steps = commit.steps();
+        for step in &mut steps {
+            match &mut step.action {
+                CommitActionV1::Mkdirs(mkdirs) => mkdirs.mode &= !self.umask(),
+                CommitActionV1::CreateEmpty(create) => create.mode &= !self.umask(),
+                _ => {}
+            }
+        }
+        let request = CommitRequestV1 { steps };
         let subject = format!("{} changes", request.steps.len());
         self.shared.namenode.call::<ops::Commit>("commit", &subject, &request)
     }

@@ -14,6 +14,7 @@
 //! |---|---|---|---|
 //! | `uri` | | required | `ringfs://host:port` of the namenode; port 8020 if left out |
 //! | `user` | | see below | on whose behalf calls are made |
+//! | `umask` | | 0o022 | permission bits that new files and directories do not get |
 //! | `write_window_bytes` | bytes | 8 MiB | sent and not yet acknowledged, at most, per writer |
 //! | `packet_bytes` | bytes | 512 KiB | block data per packet, 4 KiB to 4 MiB |
 //! | `deadline_ms` | ms | 60000 | how long a call survives a namenode that does not answer |
@@ -52,6 +53,7 @@ use crate::write::ReplacePolicy;
 /// Port of a namenode, unless the URI says otherwise.
 const PORT_DEFAULT: u16 = 8020;
 const PACKET_BYTES_MIN: usize = 4096;
+const UMASK_DEFAULT: u16 = 0o022;
 const SCHEME: &str = "ringfs://";
 
 /// Address of a file system: `ringfs://host:port`, with an optional path that only command lines use.
@@ -170,6 +172,7 @@ struct File {
     replace_datanode_best_effort: Option<bool>,
     hedge_budget_permille: Option<u32>,
     hedge_after_min_ms: Option<u64>,
+    umask: Option<u16>,
     job_tag: Option<u32>,
     io_uring: Option<bool>,
 }
@@ -195,6 +198,7 @@ pub struct ClientBuilder {
     pub(crate) replace_policy: ReplacePolicy,
     pub(crate) replace_best_effort: bool,
     pub(crate) hedging: HedgePolicy,
+    pub(crate) umask: u16,
     pub(crate) job_tag: u32,
     pub(crate) waiting: Waiting,
 }
@@ -215,6 +219,7 @@ impl Default for ClientBuilder {
                 budget_permille: HEDGE_BUDGET_PERMILLE_DEFAULT,
                 after_min: HEDGE_AFTER_MIN_DEFAULT,
             },
+            umask: UMASK_DEFAULT,
             job_tag: 0,
             waiting: Waiting::Ring,
         }
@@ -226,6 +231,14 @@ impl ClientBuilder {
     #[must_use]
     pub fn user(mut self, user: impl Into<String>) -> Self {
         self.user = user.into();
+        self
+    }
+
+    /// Permission bits that new files and directories do not get, at most `0o777`; 022 if not set (HDFS:
+    /// `fs.permissions.umask-mode`). Where a directory has a default ACL, that takes the place of the umask.
+    #[must_use]
+    pub fn umask(mut self, umask: u16) -> Self {
+        self.umask = umask;
         self
     }
 
@@ -374,6 +387,7 @@ impl ClientBuilder {
         let HedgePolicy { budget_permille, after_min } = &mut self.hedging;
         *budget_permille = file.hedge_budget_permille.unwrap_or(*budget_permille);
         *after_min = ms(file.hedge_after_min_ms, *after_min);
+        self.umask = file.umask.unwrap_or(self.umask);
         self.job_tag = file.job_tag.unwrap_or(self.job_tag);
         if file.io_uring == Some(false) {
             self.waiting = Waiting::Epoll;
@@ -383,6 +397,9 @@ impl ClientBuilder {
 
     fn check(&self) -> std::result::Result<(), ConfigError> {
         let range = |key, value: usize, expected| ConfigError::Range { key, value: value as u64, expected };
+        if self.umask > 0o777 {
+            return Err(range("umask", usize::from(self.umask), "0o000 to 0o777"));
+        }
         if !(PACKET_BYTES_MIN..=PACKET_DATA_BYTES_MAX).contains(&self.packet_bytes) {
             return Err(range("packet_bytes", self.packet_bytes, "4096 to 4194304"));
         }

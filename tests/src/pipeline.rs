@@ -84,6 +84,7 @@ impl TestBlock {
         let create = CreateRequestV1 {
             path: path.to_owned(),
             mode: 0o644,
+            unmasked_mode: 0o644,
             overwrite: false,
             create_parents: true,
             replication: 1,

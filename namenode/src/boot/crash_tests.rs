@@ -112,6 +112,7 @@ fn record(index: u64, inode: InodeId) -> RecordV1 {
         1 => ChangeV1::Create(CreateV1 {
             path: file,
             mode: 0o644,
+            unmasked_mode: 0o644,
             overwrite: false,
             create_parents: true,
             replication: 2,
@@ -133,7 +134,12 @@ fn record(index: u64, inode: InodeId) -> RecordV1 {
         5 if round % 2 == 1 => {
             ChangeV1::Delete(DeleteV1 { path: target, recursive: false, is_subtree_permitted: true })
         }
-        _ => ChangeV1::Mkdirs(MkdirsV1 { path: format!("/d{index}"), mode: 0o755, create_parents: true }),
+        _ => ChangeV1::Mkdirs(MkdirsV1 {
+            path: format!("/d{index}"),
+            mode: 0o755,
+            unmasked_mode: 0o755,
+            create_parents: true,
+        }),
     };
     RecordV1 {
         index: LogIndex(index),

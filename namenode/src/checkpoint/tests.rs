@@ -29,7 +29,12 @@ fn state(directories: u64) -> State {
             user: "ann".to_owned(),
             groups: Vec::new(),
             is_privileged: true,
-            change: ChangeV1::Mkdirs(MkdirsV1 { path, mode: 0o755, create_parents: false }),
+            change: ChangeV1::Mkdirs(MkdirsV1 {
+                path,
+                mode: 0o755,
+                unmasked_mode: 0o755,
+                create_parents: false,
+            }),
         };
         state.apply(&record, &mut Vec::new()).expect("made");
     }

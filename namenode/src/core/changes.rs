@@ -110,6 +110,7 @@ impl Core {
                 log(ChangeV1::Mkdirs(MkdirsV1 {
                     path,
                     mode: request.mode,
+                    unmasked_mode: request.unmasked_mode,
                     create_parents: request.create_parents,
                 }))
             }
@@ -138,7 +139,7 @@ impl Core {
             Request::UpdatePipeline(request) => log(self.filter_update_pipeline(request, call)?),
             Request::Commit(request) => log(self.filter_commit(request)?),
             Request::Append(request) => log(self.filter_append(request, call)?),
-            Request::Truncate(request) => log(self.filter_truncate(request)?),
+            Request::Truncate(request) => log(self.filter_truncate(request, call)?),
             Request::Concat(request) => log(self.filter_concat(request)?),
             Request::SafeMode(_) => match self.accept_older_state()? {
                 Some(change) => log(ChangeV1::RaiseIds(change)),
@@ -178,6 +179,7 @@ impl Core {
         let change = CreateV1 {
             path: path.canonical(),
             mode: request.mode,
+            unmasked_mode: request.unmasked_mode,
             overwrite: request.overwrite,
             create_parents: request.create_parents,
             replication,

@@ -10,7 +10,7 @@ use ringfs_proto::{Code, WireError};
 use super::{Core, Now};
 use crate::blocks::StorageIndex;
 use crate::calls::{Call, Reply};
-use crate::state::{BlockView, FileView};
+use crate::state::{Access, Asked, BlockView, FileView};
 use crate::wal::record::{AppendV1, ChangeV1, ConcatV1, CutV1, TruncateV1};
 
 impl Core {
@@ -20,7 +20,7 @@ impl Core {
         call: &Call,
     ) -> Result<ChangeV1, WireError> {
         self.check_safe_mode(&format!("append to {}", request.path))?;
-        let path = Components::parse(&request.path)?;
+        let path = self.path_for(call, &request.path, Asked::target(Access::WRITE))?;
         if self.state.stat(&path)?.kind == FileKind::Directory {
             let message =
                 format!("Cannot append to directory {}; already exists as a directory.", request.path);
@@ -43,10 +43,14 @@ impl Core {
         Ok(ChangeV1::Append(AppendV1 { path, reopened: Some(view.block), pipeline }))
     }
 
-    pub(super) fn filter_truncate(&mut self, request: &TruncateRequestV1) -> Result<ChangeV1, WireError> {
+    pub(super) fn filter_truncate(
+        &mut self,
+        request: &TruncateRequestV1,
+        call: &Call,
+    ) -> Result<ChangeV1, WireError> {
         let TruncateRequestV1 { path, length } = request;
         self.check_safe_mode(&format!("truncate {path}"))?;
-        let path = Components::parse(path)?.canonical();
+        let path = self.path_for(call, path, Asked::target(Access::WRITE))?.canonical();
         let file = self.state.file_ref(&FileRefV1::Path(path.clone()))?;
         let cut = match self.state.cut_at(&file, *length).filter(|_| file.session.is_none()) {
             Some(view) if self.holders_now(&view).is_empty() => {

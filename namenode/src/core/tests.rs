@@ -283,6 +283,7 @@ fn create(path: &str) -> Request {
     Request::Create(CreateRequestV1 {
         path: path.to_owned(),
         mode: 0o644,
+        unmasked_mode: 0o644,
         overwrite: false,
         create_parents: true,
         replication: 0,
@@ -488,8 +489,14 @@ fn safe_mode_lasts_until_blocks_are_reported() {
     // The same namespace after a restart: nothing is reported yet.
     let mut fixture = Fixture::with_state(first.core.state);
     let client = fixture.client();
-    let mkdirs =
-        || Request::Mkdirs(MkdirsRequestV1 { path: "/d".to_owned(), mode: 0o755, create_parents: true });
+    let mkdirs = || {
+        Request::Mkdirs(MkdirsRequestV1 {
+            path: "/d".to_owned(),
+            mode: 0o755,
+            unmasked_mode: 0o755,
+            create_parents: true,
+        })
+    };
     assert_eq!(fixture.call(&client, mkdirs()), Err(Code::SafeMode));
     assert!(fixture.stats().safe_mode.starts_with("0 of 1 blocks"));
     assert!(

@@ -20,7 +20,7 @@ use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
 
 use super::arena::Slot;
-use super::tree::Found;
+use super::tree::{Found, Modes};
 use super::{Applied, Effect, Outcome, State};
 use crate::wal::record::{ChangeV1, MkdirsV1, RecordV1, TruncateV1};
 
@@ -145,9 +145,9 @@ impl State {
         let path = Components::parse(&change.path)?;
         let Some((last, parents)) = path.names()[existing..].split_last() else { return Ok(Applied::Done) };
         let owner = self.principals.intern(user);
-        let mode = change.mode & MODE_MASK;
-        let parent = self.make_directories(parent, parents, owner, mode | PARENT_MODE);
-        self.make_directories(parent, &[last], owner, mode);
+        let modes = Modes { masked: change.mode & MODE_MASK, unmasked: change.unmasked_mode & MODE_MASK };
+        let parent = self.make_directories(parent, parents, owner, modes.with(PARENT_MODE));
+        self.make_directories(parent, &[last], owner, modes);
         Ok(Applied::Done)
     }
 

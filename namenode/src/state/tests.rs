@@ -116,6 +116,7 @@ fn create(path: &str, overwrite: bool) -> ChangeV1 {
     ChangeV1::Create(CreateV1 {
         path: path.to_owned(),
         mode: 0o644,
+        unmasked_mode: 0o644,
         overwrite,
         create_parents: true,
         replication: 3,
@@ -126,7 +127,12 @@ fn create(path: &str, overwrite: bool) -> ChangeV1 {
 }
 
 fn mkdirs(path: &str) -> ChangeV1 {
-    ChangeV1::Mkdirs(MkdirsV1 { path: path.to_owned(), mode: 0o755, create_parents: true })
+    ChangeV1::Mkdirs(MkdirsV1 {
+        path: path.to_owned(),
+        mode: 0o755,
+        unmasked_mode: 0o755,
+        create_parents: true,
+    })
 }
 
 fn rename(source: &str, target: &str, overwrite: bool) -> ChangeV1 {

@@ -11,6 +11,23 @@ use super::inode::{Inode, Kind};
 use super::names::Name;
 use super::{ROOT_SLOT, State};
 
+/// Permission bits that somebody wants for what he makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Modes {
+    /// After his umask: what counts without a default ACL.
+    pub masked: u16,
+    /// Before it: what a default ACL lets through, in the place of the umask (POSIX 1003.1e; HDFS:
+    /// `dfs.namenode.posix.acl.inheritance.enabled`).
+    pub unmasked: u16,
+}
+
+impl Modes {
+    /// With more bits, whatever the umask.
+    pub fn with(self, bits: u16) -> Self {
+        Self { masked: self.masked | bits, unmasked: self.unmasked | bits }
+    }
+}
+
 /// Where a path leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
@@ -119,7 +136,7 @@ impl State {
         parent: Slot,
         name: &str,
         owner: PrincipalId,
-        mode: u16,
+        modes: Modes,
         kind: Kind,
     ) -> Slot {
         self.last_inode = InodeId(self.last_inode.0 + 1);
@@ -128,12 +145,12 @@ impl State {
         let group = self.inodes.get(parent).group;
         let atime_s = if matches!(kind, Kind::File { .. }) { (time_ms / 1000) as u32 } else { 0 };
         let name = self.names.insert(name);
-        let version = LogIndex(0);
+        let (version, mode) = (LogIndex(0), modes.masked);
         let inode = Inode { id, mtime_ms: time_ms, version, kind, parent, name, owner, group, atime_s, mode };
         let slot = self.inodes.insert(inode);
         self.inode_slots.insert(id.0, slot);
         self.link(slot, parent, name, time_ms);
-        self.inherit_acl(slot, parent, mode);
+        self.inherit_acl(slot, parent, modes.unmasked);
         self.note_made(slot);
         slot
     }
@@ -144,11 +161,11 @@ impl State {
         parent: Slot,
         names: &[&str],
         owner: PrincipalId,
-        mode: u16,
+        modes: Modes,
     ) -> Slot {
         names.iter().fold(parent, |parent, name| {
             self.counts.directories += 1;
-            self.make(parent, name, owner, mode, Kind::Directory { children: NONE, count: 0 })
+            self.make(parent, name, owner, modes, Kind::Directory { children: NONE, count: 0 })
         })
     }
 

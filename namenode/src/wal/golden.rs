@@ -52,6 +52,7 @@ fn records_have_these_bytes() {
     let create = CreateV1 {
         path: path(),
         mode: 0o644,
+        unmasked_mode: 0o644,
         overwrite: true,
         create_parents: true,
         replication: 3,
@@ -70,7 +71,7 @@ fn records_have_these_bytes() {
         action: CommitActionV1::Delete(DeleteRequestV1 { path: path(), recursive: true }),
     };
     let changes = [
-        ChangeV1::Mkdirs(MkdirsV1 { path: path(), mode: 0o755, create_parents: true }),
+        ChangeV1::Mkdirs(MkdirsV1 { path: path(), mode: 0o755, unmasked_mode: 0o755, create_parents: true }),
         ChangeV1::Create(create),
         ChangeV1::AddBlock(AddBlockV1 {
             inode,
@@ -112,8 +113,8 @@ fn records_have_these_bytes() {
         found.push((bytes.len(), crc32(&bytes)));
     }
     let golden = [
-        (144, 290401774),
-        (144, 2924720000),
+        (144, 2847533462),
+        (144, 4051538492),
         (164, 3203401902),
         (132, 1701696917),
         (132, 2257520624),
@@ -129,7 +130,7 @@ fn records_have_these_bytes() {
         (164, 3518670248),
         (144, 4074500772),
         (132, 5159129),
-        (210, 4186220500),
+        (212, 2182010866),
         (132, 355199394),
     ];
     assert_eq!(found, golden, "length and CRC-32 of each");

@@ -101,6 +101,8 @@ pub struct MkdirsV1 {
     pub path: String,
     /// Permission bits.
     pub mode: u16,
+    /// Permission bits before the umask, which a default ACL of the directory takes the place of.
+    pub unmasked_mode: u16,
     /// Whether missing parents are made.
     pub create_parents: bool,
 }
@@ -112,6 +114,8 @@ pub struct CreateV1 {
     pub path: String,
     /// Permission bits.
     pub mode: u16,
+    /// Permission bits before the umask, which a default ACL of the directory takes the place of.
+    pub unmasked_mode: u16,
     /// Whether an existing file is replaced.
     pub overwrite: bool,
     /// Whether missing parents are made.

@@ -86,6 +86,8 @@ pub struct CreateEmptyV1 {
     pub path: String,
     /// Permission bits after the caller's umask.
     pub mode: u16,
+    /// Permission bits before the umask, which a default ACL of the directory takes the place of.
+    pub unmasked_mode: u16,
     /// Wanted replicas; 0 means the server's default.
     pub replication: u16,
     /// Bytes per block; 0 means the server's default.

@@ -87,6 +87,8 @@ pub struct MkdirsRequestV1 {
     pub path: String,
     /// Permission bits after the caller's umask.
     pub mode: u16,
+    /// Permission bits before the umask, which a default ACL of the directory takes the place of.
+    pub unmasked_mode: u16,
     /// Whether missing parents are made too, with the same mode plus `u+wx`.
     pub create_parents: bool,
 }
@@ -107,6 +109,8 @@ pub struct CreateRequestV1 {
     pub path: String,
     /// Permission bits after the caller's umask.
     pub mode: u16,
+    /// Permission bits before the umask, which a default ACL of the directory takes the place of.
+    pub unmasked_mode: u16,
     /// Whether an existing file is replaced.
     pub overwrite: bool,
     /// Whether missing parents are made.

@@ -71,9 +71,15 @@ pub fn changes(examples: &mut Examples) {
     let sources = vec!["/data/part-1".to_owned(), "/data/part-2".to_owned()];
     examples.add("ConcatRequest", &ConcatRequestV1 { target: path(), sources });
     let version = ContentVersionV1 { inode: InodeId(5), version: LogIndex(6) };
-    let create = CreateEmptyV1 { path: path(), mode: 0o644, replication: 3, block_size: 1 << 20 };
+    let create = CreateEmptyV1 {
+        path: path(),
+        mode: 0o644,
+        unmasked_mode: 0o644,
+        replication: 3,
+        block_size: 1 << 20,
+    };
     let create = CommitActionV1::CreateEmpty(create);
-    let mkdirs = MkdirsRequestV1 { path: path(), mode: 0o755, create_parents: true };
+    let mkdirs = MkdirsRequestV1 { path: path(), mode: 0o755, unmasked_mode: 0o755, create_parents: true };
     let mkdirs = CommitActionV1::Mkdirs(mkdirs);
     let rename = RenameRequestV1 { source: path(), target: "/x".to_owned(), overwrite: true };
     let rename = CommitActionV1::Rename(rename);

@@ -124,7 +124,12 @@ pub fn changes() -> Vec<ChangeV1> {
     let inode = InodeId(3);
     let first = BlockRefV1 { block: BlockId(1), stamp: Stamp(1), length: 4096 };
     let mut changes = vec![
-        ChangeV1::Mkdirs(MkdirsV1 { path: "/a directory".to_owned(), mode: 0o755, create_parents: true }),
+        ChangeV1::Mkdirs(MkdirsV1 {
+            path: "/a directory".to_owned(),
+            mode: 0o755,
+            unmasked_mode: 0o755,
+            create_parents: true,
+        }),
         create(FIRST),
         add_block(inode, None, first),
         ChangeV1::Complete(CompleteV1 { inode, last: Some(first) }),
@@ -167,6 +172,7 @@ fn create(path: &str) -> ChangeV1 {
     ChangeV1::Create(CreateV1 {
         path: path.to_owned(),
         mode: 0o644,
+        unmasked_mode: 0o644,
         overwrite: false,
         create_parents: false,
         replication: 3,

@@ -401,6 +401,7 @@ pub fn create(path: &str) -> CreateRequestV1 {
     CreateRequestV1 {
         path: path.to_owned(),
         mode: 0o644,
+        unmasked_mode: 0o644,
         overwrite: false,
         create_parents: true,
         replication: 3,

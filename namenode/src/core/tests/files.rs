@@ -101,7 +101,13 @@ fn calls_that_come_twice_are_carried_out_once() {
         cluster.write(path, &mut nodes);
     }
     let writer = cluster.writer();
-    let create = CreateEmptyV1 { path: "/e".to_owned(), mode: 0o644, replication: 0, block_size: 0 };
+    let create = CreateEmptyV1 {
+        path: "/e".to_owned(),
+        mode: 0o644,
+        unmasked_mode: 0o644,
+        replication: 0,
+        block_size: 0,
+    };
     let step = CommitStepV1 { conditions: Vec::new(), action: CommitActionV1::CreateEmpty(create) };
     let concat = ConcatRequestV1 { target: "/g".to_owned(), sources: vec!["/h".to_owned()] };
     let requests = [

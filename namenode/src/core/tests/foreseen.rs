@@ -11,7 +11,12 @@ fn what_is_known_to_change_nothing_is_not_logged() {
     let close = CompleteRequestV1 { inode, last: None, acked: Vec::new() };
     fixture.call(&client, Request::Complete(close)).expect("closed");
     let mkdirs = |path: &str, create_parents| {
-        Request::Mkdirs(MkdirsRequestV1 { path: path.to_owned(), mode: 0o755, create_parents })
+        Request::Mkdirs(MkdirsRequestV1 {
+            path: path.to_owned(),
+            mode: 0o755,
+            unmasked_mode: 0o755,
+            create_parents,
+        })
     };
     let rename = |source: &str, target: &str| {
         let (source, target) = (source.to_owned(), target.to_owned());

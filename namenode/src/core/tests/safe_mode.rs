@@ -65,6 +65,7 @@ fn every_change_is_refused_in_safe_mode_and_nothing_is_logged() {
     let mkdirs = ringfs_proto::meta::namespace::MkdirsRequestV1 {
         path: "/d".to_owned(),
         mode: 0o755,
+        unmasked_mode: 0o755,
         create_parents: true,
     };
     let abandon = ringfs_proto::meta::namespace::AbandonBlockRequestV1 { inode, block: block.block };

@@ -48,6 +48,7 @@ fn namespace() -> State {
         apply(ChangeV1::Create(CreateV1 {
             path: format!("/d/{file}"),
             mode: 0o644,
+            unmasked_mode: 0o644,
             overwrite: false,
             create_parents: true,
             replication: 3,

@@ -76,6 +76,7 @@ pub(super) fn wide_state(directories: u64, files: u64) -> State {
         let change = crate::wal::record::ChangeV1::Create(crate::wal::record::CreateV1 {
             path,
             mode: 0o644,
+            unmasked_mode: 0o644,
             overwrite: false,
             create_parents: true,
             replication: 2,

@@ -43,9 +43,10 @@ impl State {
         // Nothing is freed before all is carried out, so there is nothing to tell the block map either.
         let mut effects = Vec::new();
         match &step.action {
-            CommitActionV1::Mkdirs(MkdirsRequestV1 { path, mode, create_parents }) => {
-                let (path, mode, create_parents) = (path.clone(), *mode, *create_parents);
-                let change = MkdirsV1 { path, mode, create_parents };
+            CommitActionV1::Mkdirs(MkdirsRequestV1 { path, mode, unmasked_mode, create_parents }) => {
+                let (path, create_parents) = (path.clone(), *create_parents);
+                let (mode, unmasked_mode) = (*mode, *unmasked_mode);
+                let change = MkdirsV1 { path, mode, unmasked_mode, create_parents };
                 self.permit(record.author(), &ChangeV1::Mkdirs(change.clone()))?;
                 self.mkdirs(&change, &record.user)?;
             }
@@ -79,6 +80,7 @@ impl State {
         let change = CreateV1 {
             path: create.path.clone(),
             mode: create.mode,
+            unmasked_mode: create.unmasked_mode,
             overwrite: false,
             create_parents: true,
             replication: create.replication,

@@ -9,10 +9,13 @@ use ringfs_proto::{Code, WireError};
 use super::super::arena::Slot;
 use super::super::blocks::BlockView;
 use super::super::inode::{BLOCK_SIZE_UNIT, BlockList, Kind};
-use super::super::tree::Found;
+use super::super::tree::{Found, Modes};
 use super::super::{Applied, Effect, Outcome, State};
-use super::{MODE_MASK, PARENT_MODE, parent_is_file, parent_missing};
+use super::{MODE_MASK, parent_is_file, parent_missing};
 use crate::wal::record::{AbandonBlockV1, AddBlockV1, CompleteV1, CreateV1, RecordV1};
+
+/// What directories get that are made on the way to a file.
+const DIRECTORY_MODES: Modes = Modes { masked: 0o755, unmasked: 0o777 };
 
 impl State {
     /// HDFS: `FSNamesystem.startFileInt`, `FSDirWriteFileOp.startFile`.
@@ -39,7 +42,7 @@ impl State {
             return Err(WireError::new(Code::Internal, "a missing path has a name"));
         };
         let owner = self.principals.intern(&record.user);
-        let parent = self.make_directories(parent, parents, owner, 0o755 | PARENT_MODE);
+        let parent = self.make_directories(parent, parents, owner, DIRECTORY_MODES);
         let kind = Kind::File {
             blocks: BlockList::Empty,
             block_size_units,
@@ -47,7 +50,8 @@ impl State {
             checksum: change.checksum,
             chunk_log2: change.chunk_bytes.checked_ilog2().unwrap_or(0) as u8,
         };
-        let slot = self.make(parent, name, owner, change.mode & MODE_MASK, kind);
+        let modes = Modes { masked: change.mode & MODE_MASK, unmasked: change.unmasked_mode & MODE_MASK };
+        let slot = self.make(parent, name, owner, modes, kind);
         let inode = self.inodes.get(slot).id;
         self.counts.files += 1;
         self.leases.open(inode, record.session);

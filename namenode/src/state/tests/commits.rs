@@ -13,7 +13,13 @@ fn step(action: CommitActionV1) -> CommitStepV1 {
 
 fn create_empty(path: &str) -> CommitActionV1 {
     let path = path.to_owned();
-    CommitActionV1::CreateEmpty(CreateEmptyV1 { path, mode: 0o644, replication: 3, block_size: 128 << 20 })
+    CommitActionV1::CreateEmpty(CreateEmptyV1 {
+        path,
+        mode: 0o644,
+        unmasked_mode: 0o644,
+        replication: 3,
+        block_size: 128 << 20,
+    })
 }
 
 fn rename_to(source: &str, target: &str, overwrite: bool) -> CommitActionV1 {
@@ -31,7 +37,14 @@ fn commit(steps: &[CommitStepV1]) -> ChangeV1 {
 
 /// Random steps, a few of them with conditions that may fail.
 pub(super) fn steps() -> impl Strategy<Value = Vec<CommitStepV1>> {
-    let mkdirs = |path| CommitActionV1::Mkdirs(MkdirsRequestV1 { path, mode: 0o755, create_parents: true });
+    let mkdirs = |path| {
+        CommitActionV1::Mkdirs(MkdirsRequestV1 {
+            path,
+            mode: 0o755,
+            unmasked_mode: 0o755,
+            create_parents: true,
+        })
+    };
     let action = prop_oneof![
         2 => paths().prop_map(mkdirs),
         3 => paths().prop_map(|path| create_empty(&path)),

@@ -393,6 +393,14 @@ fn default_acls_are_inherited() {
     assert_eq!(driver.shown("/d/a/b"), format!("755 user:bob:7 group::7 {defaults}"));
     driver.apply(create("/d/a/f", false)).expect("made");
     assert_eq!(driver.shown("/d/a/f"), "644 user:bob:7 group::7", "the mode asked for is the mask");
+    let masked =
+        MkdirsV1 { path: "/d/u".to_owned(), mode: 0o700, unmasked_mode: 0o775, create_parents: false };
+    driver.apply(ChangeV1::Mkdirs(masked)).expect("made");
+    assert_eq!(
+        driver.shown("/d/u"),
+        format!("775 user:bob:7 group::7 {defaults}"),
+        "in the place of the umask"
+    );
     driver.acl("/d", AclChangeV1::RemoveDefault).expect("done");
     driver.apply(mkdirs("/d/plain")).expect("made");
     assert_eq!(driver.shown("/d/plain"), "755");
