@@ -11,6 +11,7 @@ mod foreseen;
 mod freeing;
 mod invalidation;
 mod leases;
+mod permissions;
 mod pipelines;
 mod replication;
 mod reports;

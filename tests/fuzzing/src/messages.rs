@@ -7,6 +7,7 @@ use ringfs_proto::frame::Header;
 use ringfs_proto::hello::{HelloReplyV1, HelloV1};
 use ringfs_proto::ids::CallId;
 use ringfs_proto::meta::admin::*;
+use ringfs_proto::meta::attributes::*;
 use ringfs_proto::meta::changes::*;
 use ringfs_proto::meta::data::*;
 use ringfs_proto::meta::membership::*;
@@ -45,6 +46,9 @@ kinds! {
     ContentSummaryReplyV1 ListOpenFilesRequestV1 ListOpenFilesReplyV1 ListCorruptFilesRequestV1 ListCorruptFilesReplyV1
     AppendRequestV1 AppendReplyV1 TruncateRequestV1 TruncateReplyV1 ConcatRequestV1
     CommitRequestV1 CommitReplyV1
+    SetPermissionRequestV1 SetOwnerRequestV1 SetTimesRequestV1 CheckAccessRequestV1 ChangeAclRequestV1 GetAclRequestV1
+    GetAclReplyV1 SetXattrRequestV1 RemoveXattrRequestV1 GetXattrsRequestV1 GetXattrsReplyV1 SetStoragePolicyRequestV1
+    GetStoragePoliciesRequestV1 GetStoragePoliciesReplyV1
 }
 
 /// What was accepted once is accepted again, and is the same.
