@@ -41,6 +41,7 @@ fn headers_have_these_bytes() {
 fn records_have_these_bytes() {
     use ringfs_proto::checksum::{ChecksumType, crc32};
     use ringfs_proto::ids::{BlockId, InodeId, SessionId, Stamp, StorageId};
+    use ringfs_proto::meta::attributes::{AclChangeV1, XattrV1};
     use ringfs_proto::meta::changes::{CommitActionV1, CommitStepV1, ContentVersionV1, ExpectedV1};
     use ringfs_proto::meta::namespace::{BlockRefV1, DeleteRequestV1};
     use ringfs_proto::wire::Message;
@@ -70,6 +71,7 @@ fn records_have_these_bytes() {
         conditions: vec![(path(), ExpectedV1::Version(version))],
         action: CommitActionV1::Delete(DeleteRequestV1 { path: path(), recursive: true }),
     };
+    let xattr = XattrV1 { name: "user.a".to_owned(), value: vec![1, 2, 3] };
     let changes = [
         ChangeV1::Mkdirs(MkdirsV1 { path: path(), mode: 0o755, unmasked_mode: 0o755, create_parents: true }),
         ChangeV1::Create(create),
@@ -101,6 +103,14 @@ fn records_have_these_bytes() {
         ChangeV1::EndTruncate(EndTruncateV1 { inode, block: BlockId(4) }),
         ChangeV1::Commit(CommitV1 { steps: vec![step] }),
         ChangeV1::Free,
+        ChangeV1::SetPermission(SetPermissionV1 { path: path(), mode: 0o750 }),
+        ChangeV1::SetOwner(SetOwnerV1 { path: path(), owner: Some("ann".to_owned()), group: None }),
+        ChangeV1::SetTimes(SetTimesV1 { path: path(), mtime_ms: Some(7), atime_ms: None }),
+        ChangeV1::Touch(TouchV1 { inode }),
+        ChangeV1::ChangeAcl(ChangeAclV1 { path: path(), change: AclChangeV1::RemoveDefault }),
+        ChangeV1::SetXattr(SetXattrV1 { path: path(), xattr, flags: 3 }),
+        ChangeV1::RemoveXattr(RemoveXattrV1 { path: path(), name: "user.a".to_owned() }),
+        ChangeV1::SetStoragePolicy(SetStoragePolicyV1 { path: path(), policy: 2 }),
     ];
     let mut found = Vec::new();
     for change in changes {
@@ -132,6 +142,14 @@ fn records_have_these_bytes() {
         (132, 5159129),
         (212, 2182010866),
         (132, 355199394),
+        (144, 1041728186),
+        (144, 253075459),
+        (144, 1239260456),
+        (132, 2174482132),
+        (144, 1991969209),
+        (147, 2252472201),
+        (144, 507569324),
+        (144, 1639325133),
     ];
     assert_eq!(found, golden, "length and CRC-32 of each");
 }
