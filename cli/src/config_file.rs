@@ -104,7 +104,9 @@ mod tests {
             .into_iter()
             .chain(known_keys::<ringfs_datanode::Config>());
         for key in keys {
-            assert!(document.contains(&format!("| `{key}` |")), "docs/configuration.md lacks `{key}`");
+            // A table has a row for each of its own keys.
+            let is_documented = ["` |", "."].iter().any(|end| document.contains(&format!("| `{key}{end}")));
+            assert!(is_documented, "docs/configuration.md lacks `{key}`");
         }
     }
 }
