@@ -30,10 +30,19 @@ impl Raw {
         Self { stream, next_call: 1 }
     }
 
-    /// Connects and says hello.
+    /// Connects and says hello, on behalf of the user that runs the servers.
     pub fn greeted(address: SocketAddr) -> Self {
+        Self::greeted_with(address, &hello())
+    }
+
+    /// Connects and says hello on behalf of a user.
+    pub fn greeted_as(address: SocketAddr, user: &str) -> Self {
+        Self::greeted_with(address, &HelloV1 { user: user.to_owned(), ..hello() })
+    }
+
+    fn greeted_with(address: SocketAddr, hello: &HelloV1) -> Self {
         let mut raw = Self::connect(address);
-        let reply = raw.hello(&hello());
+        let reply = raw.hello(hello);
         assert_eq!(reply.code, 0, "{}", reply.message);
         raw
     }

@@ -80,7 +80,7 @@ fn idle_connections_cost_little_on_threads() {
 
 /// Asks without end, many calls ahead of their answers; counts the answers, and how many of them say `Busy`.
 fn be_greedy(cluster: &Cluster, stop: &AtomicBool, answered: &AtomicU64, busy: &AtomicU64) {
-    let mut raw = Raw::greeted(cluster.namenode.address());
+    let mut raw = Raw::greeted_as(cluster.namenode.address(), "greedy");
     let request = StatRequestV1 { path: "/".to_owned() };
     while !stop.load(Ordering::Relaxed) {
         let burst: Vec<u8> = (0..BURST).flat_map(|_| raw.request::<Stat>(&request)).collect();
