@@ -103,9 +103,19 @@ impl Generator {
         let (block, stamp) = (BlockId(state.last_block().0 + 1), Stamp(state.last_stamp().0 + 1));
         let inode = self.create(number, path)?;
         let pipeline = vec![self.storage];
-        self.apply(number, ChangeV1::AddBlock(AddBlockV1 { inode, previous: None, block, stamp, pipeline }))?;
+        self.apply(
+            number,
+            ChangeV1::AddBlock(AddBlockV1 {
+                inode,
+                previous: None,
+                previous_crc: None,
+                block,
+                stamp,
+                pipeline,
+            }),
+        )?;
         let last = Some(BlockRefV1 { block, stamp, length: BLOCK_BYTES });
-        self.apply(number, ChangeV1::Complete(CompleteV1 { inode, last }))?;
+        self.apply(number, ChangeV1::Complete(CompleteV1 { inode, last, crc: None }))?;
         self.replicas.push(Record { event: Event::Finalized, block, stamp, length: BLOCK_BYTES });
         Ok(())
     }
@@ -114,7 +124,7 @@ impl Generator {
     fn empty_file(&mut self, directory: &str, file: u64) -> Result<()> {
         let (source, target) = (format!("{directory}/part-{file:09}"), format!("{directory}/done-{file:09}"));
         let inode = self.create(file, &source)?;
-        self.apply(file, ChangeV1::Complete(CompleteV1 { inode, last: None }))?;
+        self.apply(file, ChangeV1::Complete(CompleteV1 { inode, last: None, crc: None }))?;
         self.apply(file, ChangeV1::Rename(RenameV1 { source, target: target.clone(), overwrite: false }))?;
         if file.is_multiple_of(2) {
             self.apply(

@@ -7,6 +7,7 @@ mod changes;
 pub mod compaction;
 #[cfg(test)]
 mod compaction_tests;
+mod composite;
 mod copies;
 #[cfg(test)]
 mod crash_tests;
@@ -34,7 +35,9 @@ use std::sync::atomic::AtomicUsize;
 use parking_lot::{Condvar, Mutex};
 use ringfs_disk::{Create, OpenOptions};
 use ringfs_proto::ids::{BlockId, ClusterId, Stamp, StorageId};
-use ringfs_proto::meta::membership::{ReplicaChangeV1, ReplicaState, ReplicaV1, VolumeStatusV1};
+use ringfs_proto::meta::membership::{
+    FinalizedReplicaV1, ReplicaChangeV1, ReplicaState, ReplicaV1, VolumeStatusV1,
+};
 use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_proto::{Code, WireError};
 
@@ -373,8 +376,8 @@ impl Store {
         let index = usize::from(replica.volume);
         self.check_in_use(index)?;
         let disk = &self.disks[index];
-        let finalize = || -> io::Result<()> {
-            let file = self.machine.files().open(&created.path, OpenOptions::WRITE)?;
+        let finalize = || -> io::Result<u32> {
+            let file = self.machine.files().open(&created.path, OpenOptions::READ_WRITE)?;
             file.write_all_at(&slot.encode(replica.block, disk.volume.id), slot.offset())?;
             file.set_len(created.layout.data_offset() + slot.length)?;
             file.sync_all()?;
@@ -385,15 +388,22 @@ impl Store {
                 stamp: slot.stamp,
                 length: slot.length,
             };
-            disk.journal.sync(disk.journal.append(&record)?)
+            disk.journal.sync(disk.journal.append(&record)?)?;
+            composite::crc_of(&*file, &created.layout, slot.tail())
         };
-        finalize().map_err(|error| self.io_failed(index, "finalize replica of", replica.block, &error))?;
-        let before = replica.raise_tail(replica::Tail { length: slot.length, crc: slot.tail_crc });
+        let crc = finalize()
+            .map_err(|error| self.io_failed(index, "finalize replica of", replica.block, &error))?;
+        let before = replica.raise_tail(slot.tail());
         disk.volume.count_resized(before, slot.length);
         created.has_all();
         replica.set_state(ReplicaState::Finalized);
-        self.report(disk.volume.id, ReplicaChangeV1::Stored(replica.report()));
+        self.report_finalized(replica, crc);
         Ok(())
+    }
+
+    fn report_finalized(&self, replica: &Replica, crc: u32) {
+        let finalized = FinalizedReplicaV1 { block: replica.block_ref(), crc };
+        self.report(self.storage_of(replica), ReplicaChangeV1::Finalized(finalized));
     }
 
     /// Makes what was written so far, the file's name and its journal record durable. Blocks.

@@ -11,7 +11,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ringfs_proto::meta::membership::{ReplicaState, ReplicaV1};
+use ringfs_proto::meta::membership::{FinalizedReplicaV1, ReplicaState, ReplicaV1};
 use ringfs_proto::meta::namespace::BlockRefV1;
 use roaring::RoaringBitmap;
 
@@ -34,6 +34,8 @@ pub struct OpenBlock {
     pub promised_bytes: u64,
     /// What was reported.
     pub replicas: BTreeMap<StorageIndex, ReplicaV1>,
+    /// Checksums of replicas that were completed.
+    pub crcs: BTreeMap<StorageIndex, FinalizedReplicaV1>,
 }
 
 /// What is wrong with a replica.
@@ -108,7 +110,7 @@ impl BlockMap {
             self.entries.resize(index + 1, Entry::default());
         }
         self.entries[index] = Entry::default();
-        self.open.insert(slot, OpenBlock { pipeline, promised_bytes, replicas: BTreeMap::new() });
+        self.open.insert(slot, OpenBlock { pipeline, promised_bytes, ..OpenBlock::default() });
     }
 
     /// An open block gets a pipeline, as the one it had was forgotten by a restart.
@@ -143,7 +145,7 @@ impl BlockMap {
         pipeline.iter().for_each(|storage| self.discount(slot, *storage));
         let replica = ReplicaV1 { block, state: ReplicaState::Finalized };
         let replicas = pipeline.iter().map(|storage| (*storage, replica)).collect();
-        self.open.insert(slot, OpenBlock { pipeline, promised_bytes: 0, replicas });
+        self.open.insert(slot, OpenBlock { pipeline, replicas, ..OpenBlock::default() });
     }
 
     /// A block is gone. Returns every storage that may have a replica.
@@ -169,6 +171,22 @@ impl BlockMap {
         self.clear_aside(slot, storage);
         self.open.entry(slot).or_default().replicas.insert(storage, replica);
         self.mark(slot, storage);
+    }
+
+    /// A replica of an open block is complete, with this checksum.
+    pub fn report_crc(&mut self, slot: Slot, storage: StorageIndex, finalized: FinalizedReplicaV1) {
+        if let Some(open) = self.open.get_mut(&slot) {
+            open.crcs.insert(storage, finalized);
+        }
+    }
+
+    /// The checksum of an open block as its writer says that it is: that of all replicas which say one. Nothing when they
+    /// differ: one of them is bad, and nobody knows yet which.
+    pub fn crc(&self, slot: Slot, block: BlockRefV1) -> Option<u32> {
+        let crcs = self.open.get(&slot)?.crcs.values().filter(|finalized| finalized.block == block);
+        let mut crcs = crcs.map(|finalized| finalized.crc);
+        let first = crcs.next()?;
+        crcs.all(|crc| crc == first).then_some(first)
     }
 
     /// A good replica of a committed block was reported.

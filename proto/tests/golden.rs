@@ -64,6 +64,7 @@ fn status() -> FileStatusV1 {
         children: 10,
         is_open: true,
         version: LogIndex(11),
+        content_crc: Some(ContentCrcV1 { kind: ChecksumType::Crc32c, crc: 0x0a0b_0c0d }),
         has_acl: true,
         storage_policy: 7,
     }
@@ -326,6 +327,7 @@ fn membership(examples: &mut Examples) {
     let sequence = ReportSequence(10);
     let changes = vec![
         ReplicaChangeV1::Stored(replicas[0]),
+        ReplicaChangeV1::Finalized(FinalizedReplicaV1 { block: block(), crc: 0x0102_0304 }),
         ReplicaChangeV1::Deleted(block()),
         ReplicaChangeV1::Corrupt(block()),
         ReplicaChangeV1::Fenced(FencedReplicaV1 {

@@ -36,6 +36,47 @@ fn check(client: &Client, path: &str, length: u64) {
     }
     assert_eq!(filled as u64, length);
     PATTERN.check(0, &bytes[..filled]);
+    if let Some(content) = client.stat(path).expect("there").content_crc {
+        assert_eq!(content.crc, content.kind.of(&bytes[..filled]), "what is known is right");
+    }
+}
+
+/// Checks a file whose checksum is to be known.
+fn check_crc(client: &Client, path: &str, length: u64) {
+    assert!(client.stat(path).expect("there").content_crc.is_some(), "the checksum of {path} is known");
+    check(client, path, length);
+}
+
+#[test]
+fn the_checksum_of_a_file_is_known_without_reading_it() {
+    for engine in ENGINES {
+        let mut cluster = Cluster::start(&Options { datanodes: 3, engine, ..Options::default() });
+        let client = cluster.client();
+        for length in [0, 1, CHUNK, 3 * CHUNK + 7, BLOCK, 3 * BLOCK + 12_345] {
+            create(&client, "/f", length, 3);
+            check_crc(&client, "/f", length);
+            client.delete("/f", false).expect("deleted");
+        }
+        create(&client, "/f", 2 * BLOCK + 5000, 3);
+        let mut writer = client.append("/f").expect("opened again");
+        assert_eq!(client.stat("/f").expect("there").content_crc, None, "it is being written");
+        writer.write_all(&PATTERN.bytes(2 * BLOCK + 5000, 1000)).expect("written");
+        writer.close().expect("closed");
+        check_crc(&client, "/f", 2 * BLOCK + 6000);
+        truncate(&client, "/f", BLOCK + 4097);
+        check_crc(&client, "/f", BLOCK + 4097);
+        let options = file_options(3, BLOCK);
+        let mut writer = client.create_with("/g", &options).expect("created");
+        writer.write_all(&PATTERN.bytes(BLOCK + 4097, 70_000)).expect("written");
+        writer.close().expect("closed");
+        client.concat("/f", &["/g"]).expect("moved");
+        check_crc(&client, "/f", BLOCK + 4097 + 70_000);
+        let before = client.stat("/f").expect("there");
+        client.checkpoint("").expect("taken");
+        cluster.namenode.kill_9();
+        cluster.namenode.start();
+        assert_eq!(client.stat("/f").expect("there"), before);
+    }
 }
 
 /// Cuts a file and waits until it is cut.

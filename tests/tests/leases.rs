@@ -59,6 +59,9 @@ fn check(client: &Client, path: &str, acked: u64, written: u64) -> u64 {
     let mut bytes = vec![0; reader.len() as usize];
     assert_eq!(reader.read_at(0, &mut bytes).expect("read") as u64, reader.len());
     Pattern { seed: SEED }.check(0, &bytes);
+    if let Some(content) = client.stat(path).expect("there").content_crc {
+        assert_eq!(content.crc, content.kind.of(&bytes), "what is known is right");
+    }
     reader.len()
 }
 

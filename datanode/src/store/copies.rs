@@ -11,8 +11,9 @@ use ringfs_proto::meta::membership::{ReplicaChangeV1, ReplicaState};
 use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_proto::{Code, WireError};
 
+use super::composite;
 use super::deletion::ignore_missing;
-use super::replica::{Replica, Tail};
+use super::replica::Replica;
 use super::seat::Seat;
 use super::volume::Volume;
 use super::{Created, NewReplica, Purpose, Store, created};
@@ -120,7 +121,7 @@ impl Store {
         };
         self.may_copy(&new, created.purpose)?;
         let failed = |error: io::Error| self.io_failed(index, "finish a copy of", block.block, &error);
-        self.write_copy(created, slot).map_err(failed)?;
+        let crc = self.write_copy(created, slot).map_err(failed)?;
         match (self.find(block.block), older) {
             (Some(found), Some(older)) if Arc::ptr_eq(&found, older.replica()) => {
                 self.delete_all(&[found])?;
@@ -133,7 +134,7 @@ impl Store {
         }
         self.place_copy(created, slot).map_err(failed)?;
         created.has_all();
-        replica.set_tail(Tail { length: slot.length, crc: slot.tail_crc });
+        replica.set_tail(slot.tail());
         replica.set_state(match slot.is_finalized {
             true => ReplicaState::Finalized,
             false => ReplicaState::BeingWritten,
@@ -141,13 +142,16 @@ impl Store {
         self.copies.lock().remove(&block.block);
         self.stripe(block.block).lock().insert(block.block, replica.clone());
         disk.volume.count_stored(slot.length);
-        self.report(disk.volume.id, ReplicaChangeV1::Stored(replica.report()));
+        match crc {
+            Some(crc) => self.report_finalized(replica, crc),
+            None => self.report(disk.volume.id, ReplicaChangeV1::Stored(replica.report())),
+        }
         Ok(())
     }
 
-    /// All of a copy on stable storage: its bytes first, then the slot that says so.
-    fn write_copy(&self, created: &Created, slot: &TailSlot) -> io::Result<()> {
-        let file = self.machine.files().open(&created.path, OpenOptions::WRITE)?;
+    /// All of a copy on stable storage: its bytes first, then the slot that says so. Returns the checksum of a complete one.
+    fn write_copy(&self, created: &Created, slot: &TailSlot) -> io::Result<Option<u32>> {
+        let file = self.machine.files().open(&created.path, OpenOptions::READ_WRITE)?;
         if slot.is_finalized {
             file.set_len(created.layout.data_offset() + slot.length)?;
         }
@@ -157,7 +161,9 @@ impl Store {
             &slot.encode(created.replica.block, self.storage_of(&created.replica)),
             slot.offset(),
         )?;
-        file.sync_all()
+        file.sync_all()?;
+        let crc = slot.is_finalized.then(|| composite::crc_of(&*file, &created.layout, slot.tail()));
+        crc.transpose()
     }
 
     fn place_copy(&self, created: &Created, slot: &TailSlot) -> io::Result<()> {

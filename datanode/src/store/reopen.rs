@@ -13,6 +13,7 @@ use ringfs_proto::meta::membership::{FencedReplicaV1, ReplicaChangeV1, ReplicaSt
 use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_proto::{Code, WireError};
 
+use super::composite;
 use super::recovery::stored_tail;
 use super::replica::{Replica, Tail};
 use super::{Created, Purpose, Store};
@@ -152,7 +153,7 @@ impl Store {
         let disk = &self.disks[index];
         let failed =
             |error: io::Error| self.io_failed(index, "finish the recovery of", replica.block, &error);
-        self.write_end(examined, stamp, tail).map_err(failed)?;
+        let crc = self.write_end(examined, stamp, tail).map_err(failed)?;
         let finish = || -> io::Result<()> {
             self.sync_directories(&created.path)?;
             let event = Event::Finalized;
@@ -164,17 +165,17 @@ impl Store {
         disk.volume.count_resized(before, tail.length);
         replica.set_stamp(stamp);
         replica.set_state(ReplicaState::Finalized);
-        self.report(disk.volume.id, ReplicaChangeV1::Stored(replica.report()));
+        self.report_finalized(replica, crc);
         Ok(())
     }
 
     /// The slot with the new end comes first, for an open replica: it carries the checksum of the partial chunk, so that a
     /// start finds all of `tail` whatever becomes of the checksum in the file. Only when that is in place, too, the replica
-    /// is finalized.
-    fn write_end(&self, examined: &Examined, stamp: Stamp, tail: Tail) -> io::Result<()> {
+    /// is finalized. Returns its checksum.
+    fn write_end(&self, examined: &Examined, stamp: Stamp, tail: Tail) -> io::Result<u32> {
         let Created { replica, layout, path, slot_sequence, .. } = &examined.created;
         let storage = self.storage_of(replica);
-        let file = self.machine.files().open(path, OpenOptions::WRITE)?;
+        let file = self.machine.files().open(path, OpenOptions::READ_WRITE)?;
         file.sync_data()?;
         let open = TailSlot {
             sequence: slot_sequence + 1,
@@ -196,7 +197,8 @@ impl Store {
         file.sync_data()?;
         let finalized = TailSlot { sequence: open.sequence + 1, is_finalized: true, ..open };
         file.write_all_at(&finalized.encode(replica.block, storage), finalized.offset())?;
-        file.sync_all()
+        file.sync_all()?;
+        composite::crc_of(&*file, layout, tail)
     }
 
     /// Tells the namenode how far a replica is that was fenced for a block recovery.

@@ -122,14 +122,21 @@ fn record(index: u64, inode: InodeId) -> RecordV1 {
         }),
         2 => {
             let BlockRefV1 { block, stamp, .. } = block;
-            ChangeV1::AddBlock(AddBlockV1 { inode, previous: None, block, stamp, pipeline: Vec::new() })
+            ChangeV1::AddBlock(AddBlockV1 {
+                inode,
+                previous: None,
+                previous_crc: None,
+                block,
+                stamp,
+                pipeline: Vec::new(),
+            })
         }
         3 if round % 3 == 2 => ChangeV1::FenceWriter(FenceWriterV1 {
             inode,
             block: block.block,
             stamp: Stamp(block.stamp.0 + 1),
         }),
-        3 => ChangeV1::Complete(CompleteV1 { inode, last: Some(block) }),
+        3 => ChangeV1::Complete(CompleteV1 { inode, last: Some(block), crc: None }),
         4 => ChangeV1::Rename(RenameV1 { source: file, target, overwrite: false }),
         5 if round % 2 == 1 => {
             ChangeV1::Delete(DeleteV1 { path: target, recursive: false, is_subtree_permitted: true })

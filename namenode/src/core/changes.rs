@@ -245,6 +245,7 @@ impl Core {
         let change = AddBlockV1 {
             inode: request.inode,
             previous: request.previous,
+            previous_crc: self.crc_of(request.previous),
             block,
             stamp,
             pipeline: pipeline.iter().map(|storage| self.nodes.storage_id(*storage)).collect(),
@@ -274,7 +275,7 @@ impl Core {
         if let Some(block) = self.unreported(request.last) {
             return Ok(Filtered::Park(block));
         }
-        let change = CompleteV1 { inode: request.inode, last: request.last };
+        let change = CompleteV1 { inode: request.inode, last: request.last, crc: self.crc_of(request.last) };
         Ok(Filtered::Log(ChangeV1::Complete(change), Promise::default()))
     }
 
@@ -284,6 +285,12 @@ impl Core {
         let (view, file) = self.state.block(block.block)?;
         let needed = usize::from(self.config.replication_min.min(file.replication));
         (view.is_open && self.blocks.finalized(view.slot, block) < needed).then_some(block.block)
+    }
+
+    /// The checksum of a block that is about to be committed.
+    pub(super) fn crc_of(&self, block: Option<BlockRefV1>) -> Option<u32> {
+        let (view, _) = self.state.block(block?.block)?;
+        self.blocks.crc(view.slot, block?)
     }
 
     /// The next ids: above all that were applied or are logged.

@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use ringfs_proto::ids::ReportSequence;
 use ringfs_proto::limits::REPORT_PAGE_REPLICAS_MAX;
 use ringfs_proto::meta::membership::{
-    BlockReportRequestV1, CommandV1, FencedReplicaV1, HeartbeatReplyV1, HeartbeatRequestV1,
-    IncrementalReportRequestV1, RegisterReplyV1, RegisterRequestV1, ReplicaChangeV1, ReplicaV1,
-    ReportReplyV1,
+    BlockReportRequestV1, CommandV1, FencedReplicaV1, FinalizedReplicaV1, HeartbeatReplyV1,
+    HeartbeatRequestV1, IncrementalReportRequestV1, RegisterReplyV1, RegisterRequestV1, ReplicaChangeV1,
+    ReplicaState, ReplicaV1, ReportReplyV1,
 };
 use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_proto::{Code, WireError};
@@ -118,12 +118,14 @@ impl Core {
                 ReplicaChangeV1::Stored(replica) => replica.block,
                 ReplicaChangeV1::Deleted(block) | ReplicaChangeV1::Corrupt(block) => *block,
                 ReplicaChangeV1::Fenced(fenced) => fenced.block,
+                ReplicaChangeV1::Finalized(finalized) => finalized.block,
             };
             if let Some(reporting) = &mut self.nodes.storage_mut(storage_index).reporting {
                 reporting.changed.insert(block.block);
             }
             match change {
                 ReplicaChangeV1::Stored(replica) => self.stored(storage_index, *replica),
+                ReplicaChangeV1::Finalized(finalized) => self.finalized(storage_index, *finalized),
                 ReplicaChangeV1::Deleted(block) => self.deleted(storage_index, *block),
                 ReplicaChangeV1::Corrupt(block) => self.corrupt(storage_index, *block),
                 ReplicaChangeV1::Fenced(fenced) if self.is_known_newer(storage_index, fenced.block) => {}
@@ -254,6 +256,15 @@ impl Core {
         } else {
             self.stored_committed(view.slot, view.block, storage, replica);
         }
+    }
+
+    /// A replica is complete.
+    fn finalized(&mut self, storage: StorageIndex, finalized: FinalizedReplicaV1) {
+        // First: the replica may be what a file waits for to be closed.
+        if let Some((view, _)) = self.state.block(finalized.block.block) {
+            self.blocks.report_crc(view.slot, storage, finalized);
+        }
+        self.stored(storage, ReplicaV1 { block: finalized.block, state: ReplicaState::Finalized });
     }
 
     /// Whether a newer replica is known where an older one is reported: a full report overtakes answers to a recovery, and

@@ -128,7 +128,8 @@ impl Core {
             }
             None => {
                 let (holder, recovery_stamp) = (file.session, file.recovery_stamp);
-                ChangeV1::CloseFile(CloseFileV1 { inode, holder, recovery_stamp, end: FileEndV1::AsIs })
+                let end = FileEndV1::AsIs;
+                ChangeV1::CloseFile(CloseFileV1 { inode, holder, recovery_stamp, end, crc: None })
             }
         };
         if let Some(recovery) = self.recoveries.by_inode.get_mut(&inode) {
@@ -199,6 +200,7 @@ impl Core {
         }
         let (block, answer) = match change {
             ReplicaChangeV1::Stored(replica) => (replica.block, None),
+            ReplicaChangeV1::Finalized(finalized) => (finalized.block, None),
             ReplicaChangeV1::Deleted(block) => (*block, Some(Answer::Missing)),
             ReplicaChangeV1::Corrupt(block) => (*block, Some(Answer::Corrupt)),
             ReplicaChangeV1::Fenced(fenced) => (fenced.block, Some(Answer::Fenced(*fenced))),
@@ -377,7 +379,12 @@ impl Core {
 
     fn log_end(&mut self, inode: InodeId, open: &OpenFile, end: FileEndV1, now: Now) {
         let (holder, recovery_stamp) = (open.session, open.recovery_stamp);
-        self.log_own(ChangeV1::CloseFile(CloseFileV1 { inode, holder, recovery_stamp, end }), None, now);
+        let crc = match end {
+            FileEndV1::Commit(block) => self.crc_of(Some(block)),
+            FileEndV1::AsIs | FileEndV1::Remove(_) => None,
+        };
+        let change = CloseFileV1 { inode, holder, recovery_stamp, end, crc };
+        self.log_own(ChangeV1::CloseFile(change), None, now);
     }
 
     /// Whether a record may be logged now.

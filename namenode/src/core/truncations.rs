@@ -87,7 +87,8 @@ impl Core {
         let needed = usize::from(self.config.replication_min.min(file.replication));
         if self.blocks.finalized(view.slot, truncation.new) >= needed {
             attempt.is_ending = true;
-            let change = EndTruncateV1 { inode, block: truncation.new.block };
+            let (block, crc) = (truncation.new.block, self.blocks.crc(view.slot, truncation.new));
+            let change = EndTruncateV1 { inode, block, crc };
             return self.log_own(ChangeV1::EndTruncate(change), None, now);
         }
         let (until_ms, source) = (attempt.until_ms, attempt.source);

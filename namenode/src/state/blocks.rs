@@ -1,5 +1,6 @@
 //! Blocks of files: 32 bytes each, found by id and by file.
 
+use ringfs_proto::checksum::ChecksumType;
 use ringfs_proto::ids::{BlockId, Stamp};
 use ringfs_proto::meta::namespace::BlockRefV1;
 
@@ -7,16 +8,24 @@ use super::arena::{Arena, Slot};
 use super::id_map::IdMap;
 use super::inode::BlockList;
 
-/// A block of a file. The top bit of `length` says whether it is open.
+/// A block of a file. The top bits of `length` are [`OPEN`] and [`HAS_CRC`].
 #[derive(Debug, Clone, Copy)]
 struct Block {
     id: BlockId,
     stamp: Stamp,
     length: u64,
     file: Slot,
+    /// Checksum of its bytes, or 0.
+    crc: u32,
 }
 
+const _: () = assert!(size_of::<Block>() == 32);
+
+/// The block is open.
 const OPEN: u64 = 1 << 63;
+/// The checksum of the block is known.
+const HAS_CRC: u64 = 1 << 62;
+const LENGTH: u64 = HAS_CRC - 1;
 
 /// A block as others see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,13 +38,38 @@ pub struct BlockView {
     pub offset: u64,
     /// Whether it is being written: its length is not known here.
     pub is_open: bool,
+    /// Checksum of its bytes, if it is known.
+    pub crc: Option<u32>,
 }
 
-/// Slots of the blocks of a file with several, and the bytes in all but the last.
+/// Slots of the blocks of a file with several, and what is known of all but the last together.
 #[derive(Debug, Clone, Default)]
 struct List {
     slots: Vec<Slot>,
-    length_before_last: u64,
+    before_last: Sum,
+}
+
+/// Length and checksum of blocks that follow one another.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sum {
+    length: u64,
+    /// Blocks without a checksum count as if it were 0, so that they can be taken off again.
+    crc: u32,
+    unknown: u32,
+}
+
+impl Sum {
+    fn push(&mut self, kind: ChecksumType, view: &BlockView) {
+        self.length += view.block.length;
+        self.crc = kind.combine(self.crc, view.crc.unwrap_or_default(), view.block.length);
+        self.unknown += u32::from(view.crc.is_none());
+    }
+
+    fn pop(&mut self, kind: ChecksumType, view: &BlockView) {
+        self.length -= view.block.length;
+        self.crc = kind.uncombine(self.crc, view.crc.unwrap_or_default(), view.block.length);
+        self.unknown -= u32::from(view.crc.is_none());
+    }
 }
 
 /// All blocks.
@@ -47,21 +81,29 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// Adds an open block to the end of a file's list.
-    pub fn push(&mut self, list: &mut BlockList, file: Slot, id: BlockId, stamp: Stamp) -> Slot {
-        let slot = self.blocks.insert(Block { id, stamp, length: OPEN, file });
+    /// Adds an open block to the end of a file's list; `kind` is the type of the file's checksums, here and below.
+    pub fn push(
+        &mut self,
+        list: &mut BlockList,
+        kind: ChecksumType,
+        file: Slot,
+        id: BlockId,
+        stamp: Stamp,
+    ) -> Slot {
+        let slot = self.blocks.insert(Block { id, stamp, length: OPEN, file, crc: 0 });
         self.by_id.insert(id.0, slot);
         *list = match *list {
             BlockList::Empty => BlockList::One(slot),
             BlockList::One(first) => {
-                let length_before_last = self.view(first).block.length;
-                BlockList::Many(self.lists.insert(List { slots: vec![first, slot], length_before_last }))
+                let mut before_last = Sum::default();
+                before_last.push(kind, &self.view(first));
+                BlockList::Many(self.lists.insert(List { slots: vec![first, slot], before_last }))
             }
             BlockList::Many(number) => {
                 let last = *self.lists.get(number).slots.last().expect("a list is never empty");
-                let length = self.view(last).block.length;
+                let view = self.view(last);
                 let list = self.lists.get_mut(number);
-                list.length_before_last += length;
+                list.before_last.push(kind, &view);
                 list.slots.push(slot);
                 BlockList::Many(number)
             }
@@ -70,7 +112,7 @@ impl Blocks {
     }
 
     /// Takes the last block off a file's list.
-    pub fn pop(&mut self, list: &mut BlockList) -> Option<BlockView> {
+    pub fn pop(&mut self, list: &mut BlockList, kind: ChecksumType) -> Option<BlockView> {
         let view = self.last(*list)?;
         *list = match *list {
             BlockList::Many(number) => {
@@ -83,7 +125,7 @@ impl Blocks {
                     self.lists.remove(number);
                     BlockList::One(last)
                 } else {
-                    list.length_before_last -= self.blocks.get(last).length & !OPEN;
+                    list.before_last.pop(kind, &self.blocks.get(last).view(last));
                     BlockList::Many(number)
                 }
             }
@@ -108,30 +150,32 @@ impl Blocks {
     }
 
     /// Puts blocks that were taken off other lists behind those of a file.
-    pub fn join(&mut self, list: &mut BlockList, moved: &[Slot], file: Slot) {
+    pub fn join(&mut self, list: &mut BlockList, kind: ChecksumType, moved: &[Slot], file: Slot) {
         for slot in moved {
             self.blocks.get_mut(*slot).file = file;
         }
         let mut slots = self.take(list);
         slots.extend(moved);
-        *list = self.list_with(slots);
+        *list = self.list_with(slots, kind);
     }
 
-    fn list_with(&mut self, slots: Vec<Slot>) -> BlockList {
+    fn list_with(&mut self, slots: Vec<Slot>, kind: ChecksumType) -> BlockList {
         match *slots.as_slice() {
             [] => BlockList::Empty,
             [one] => BlockList::One(one),
             [ref all_but_last @ .., _] => {
-                let lengths = all_but_last.iter().map(|slot| self.view(*slot).block.length);
-                let length_before_last = lengths.sum();
-                BlockList::Many(self.lists.insert(List { slots, length_before_last }))
+                let mut before_last = Sum::default();
+                all_but_last.iter().for_each(|slot| before_last.push(kind, &self.view(*slot)));
+                BlockList::Many(self.lists.insert(List { slots, before_last }))
             }
         }
     }
 
-    /// Gives a block its length and closes it.
-    pub fn commit(&mut self, slot: Slot, length: u64) {
-        self.blocks.get_mut(slot).length = length;
+    /// Gives a block its length and its checksum, if that is known, and closes it. It is the last of its file.
+    pub fn commit(&mut self, slot: Slot, length: u64, crc: Option<u32>) {
+        let block = self.blocks.get_mut(slot);
+        block.length = length | if crc.is_some() { HAS_CRC } else { 0 };
+        block.crc = crc.unwrap_or_default();
     }
 
     /// Gives a block another stamp.
@@ -141,7 +185,8 @@ impl Blocks {
 
     /// Opens a committed block again: its length is not known here any more. It is the last of its file.
     pub fn reopen(&mut self, slot: Slot) {
-        self.blocks.get_mut(slot).length = OPEN;
+        let block = self.blocks.get_mut(slot);
+        (block.length, block.crc) = (OPEN, 0);
     }
 
     /// The last block of a file.
@@ -152,7 +197,7 @@ impl Blocks {
             BlockList::Many(number) => {
                 let list = self.lists.get(number);
                 let view = self.view(*list.slots.last()?);
-                Some(BlockView { offset: list.length_before_last, ..view })
+                Some(BlockView { offset: list.before_last.length, ..view })
             }
         }
     }
@@ -167,6 +212,20 @@ impl Blocks {
     /// Bytes in all blocks of a file; an open one counts 0.
     pub fn length(&self, list: BlockList) -> u64 {
         self.last(list).map_or(0, |last| last.offset + last.block.length)
+    }
+
+    /// Checksum of all bytes of a file; nothing when a block is open or its checksum is not known.
+    pub fn crc(&self, list: BlockList, kind: ChecksumType) -> Option<u32> {
+        match list {
+            BlockList::Empty => Some(0),
+            BlockList::One(slot) => self.view(slot).crc,
+            BlockList::Many(number) => {
+                let list = self.lists.get(number);
+                let mut sum = list.before_last;
+                sum.push(kind, &self.view(*list.slots.last()?));
+                (sum.unknown == 0).then_some(sum.crc)
+            }
+        }
     }
 
     /// How many blocks a file has.
@@ -252,8 +311,9 @@ impl Blocks {
 
 impl Block {
     fn view(&self, slot: Slot) -> BlockView {
-        let Self { id, stamp, length, .. } = *self;
-        let block = BlockRefV1 { block: id, stamp, length: length & !OPEN };
-        BlockView { slot, block, offset: 0, is_open: length & OPEN != 0 }
+        let Self { id, stamp, length, crc, .. } = *self;
+        let block = BlockRefV1 { block: id, stamp, length: length & LENGTH };
+        let crc = (length & HAS_CRC != 0).then_some(crc);
+        BlockView { slot, block, offset: 0, is_open: length & OPEN != 0, crc }
     }
 }

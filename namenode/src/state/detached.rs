@@ -134,9 +134,9 @@ impl State {
     fn free_blocks(&mut self, slot: Slot, effects: &mut Vec<Effect>) -> bool {
         // First: what is being cut has the block that is cut, in every checkpoint.
         self.forget_truncation(self.inodes.get(slot).id, effects);
-        let mut list = self.list_of(slot);
+        let (mut list, kind) = (self.list_of(slot), self.checksum_of(slot));
         while self.detached.left > 0
-            && let Some(view) = self.blocks.pop(&mut list)
+            && let Some(view) = self.blocks.pop(&mut list, kind)
         {
             self.detached.step();
             self.counts.blocks -= 1;

@@ -4,7 +4,9 @@ use ringfs_proto::checksum::ChecksumType;
 use ringfs_proto::ids::{BlockId, InodeId, SessionId};
 use ringfs_proto::limits::LIST_PAGE_ENTRIES_MAX;
 use ringfs_proto::meta::attributes::{AclEntryV1, XattrV1};
-use ringfs_proto::meta::namespace::{BlockRefV1, FileKind, FileRefV1, FileStatusV1, ListReplyV1};
+use ringfs_proto::meta::namespace::{
+    BlockRefV1, ContentCrcV1, FileKind, FileRefV1, FileStatusV1, ListReplyV1,
+};
 use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
 
@@ -234,9 +236,16 @@ impl State {
             is_open: file.is_some_and(|file| file.session.is_some())
                 || self.truncations.get(inode.id).is_some(),
             version: inode.version,
+            content_crc: file.and_then(|file| self.content_crc(&file)),
             has_acl: self.extra_of(slot).is_some_and(|extra| !extra.acl.is_empty()),
             storage_policy: self.policy_of(slot),
         }
+    }
+
+    fn content_crc(&self, file: &FileView) -> Option<ContentCrcV1> {
+        let is_closed = file.session.is_none() && self.truncations.get(file.inode).is_none();
+        let crc = is_closed.then(|| self.blocks.crc(file.blocks, file.checksum)).flatten()?;
+        Some(ContentCrcV1 { kind: file.checksum, crc })
     }
 
     /// A checksum over everything that a later record can make a difference of, for tests of determinism.
@@ -274,6 +283,7 @@ impl State {
                         bytes.extend(number.to_le_bytes());
                     }
                     bytes.extend([u8::from(view.is_open)]);
+                    bytes.extend(format!("{:?}", view.crc).bytes());
                 }
             }
         }

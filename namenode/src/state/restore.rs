@@ -17,7 +17,9 @@ use super::extras::{Extra, HAS_EXTRA, STORAGE_POLICIES};
 use super::inode::{BlockList, Inode, Kind};
 use super::names::Name;
 use super::retry::{RetryCache, Session};
-use super::snapshot::{ExtrasV1, LeasesV1, OPEN, OutcomeV1, PrincipalsV1, Section, SectionKind, SessionsV1};
+use super::snapshot::{
+    ExtrasV1, HAS_CRC, LeasesV1, OPEN, OutcomeV1, PrincipalsV1, Section, SectionKind, SessionsV1,
+};
 use super::truncations::Truncation;
 use super::{Counts, ID_MAX, ROOT, ROOT_SLOT, State};
 
@@ -142,7 +144,8 @@ impl Restorer {
             }
             check_new_block(state, new.block, new.stamp)?;
             let mut list = BlockList::Empty;
-            state.blocks.push(&mut list, slot, new.block, new.stamp);
+            let kind = state.checksum_of(slot);
+            state.blocks.push(&mut list, kind, slot, new.block, new.stamp);
             state.counts.blocks += 1;
             if state.truncations.get(*inode).is_some() {
                 return wrong(format!("inode {inode} is being truncated twice"));
@@ -285,13 +288,17 @@ impl Restorer {
         for _ in 0..count {
             let (id, stamp, length) = (BlockId(input.u64()?), Stamp(input.u64()?), input.u64()?);
             check_new_block(&self.state, id, stamp)?;
-            if length & !OPEN > BLOCK_BYTES_MAX {
-                return wrong(format!("block {id} has stamp {stamp} and {} bytes", length & !OPEN));
+            let crc = if length & HAS_CRC != 0 { Some(input.u32()?) } else { None };
+            if length & !(OPEN | HAS_CRC) > BLOCK_BYTES_MAX || (length & OPEN != 0 && crc.is_some()) {
+                return wrong(format!("block {id} has stamp {stamp}, length {length:#x}, checksum {crc:?}"));
             }
             if self.state.blocks.last(blocks).is_some_and(|before| before.is_open) {
                 return wrong(format!("block {id} follows one that is open"));
             }
-            push_block(&mut self.state.blocks, &mut blocks, slot, (id, stamp, length));
+            let block_slot = self.state.blocks.push(&mut blocks, checksum, slot, id, stamp);
+            if length & OPEN == 0 {
+                self.state.blocks.commit(block_slot, length & !HAS_CRC, crc);
+            }
             self.state.counts.blocks += 1;
             self.state.counts.committed_blocks += u64::from(length & OPEN == 0);
         }
@@ -433,18 +440,6 @@ fn check_new_block(state: &State, id: BlockId, stamp: Stamp) -> Result<(), Resto
         return wrong(format!("block {id} has stamp {stamp} above {}", state.last_stamp));
     }
     Ok(())
-}
-
-fn push_block(
-    blocks: &mut Blocks,
-    list: &mut BlockList,
-    file: Slot,
-    (id, stamp, length): (BlockId, Stamp, u64),
-) {
-    let slot = blocks.push(list, file, id, stamp);
-    if length & OPEN == 0 {
-        blocks.commit(slot, length);
-    }
 }
 
 fn decode<M: Message>(section: &Section) -> Result<M, RestoreError> {

@@ -24,6 +24,8 @@ use super::{Applied, Outcome, ROOT, State};
 const SECTION_BYTES: usize = 1 << 20;
 /// Set in the length of a block that is open.
 pub(super) const OPEN: u64 = 1 << 63;
+/// Set in the length of a block whose checksum follows.
+pub(super) const HAS_CRC: u64 = 1 << 62;
 
 /// What a section holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -323,10 +325,13 @@ impl State {
         let views = self.blocks.as_they_were(blocks);
         out.extend((views.len() as u32).to_le_bytes());
         for view in views {
-            let length = view.block.length | if view.is_open { OPEN } else { 0 };
+            let mut length = view.block.length;
+            length |= if view.is_open { OPEN } else { 0 };
+            length |= if view.crc.is_some() { HAS_CRC } else { 0 };
             for number in [view.block.block.0, view.block.stamp.0, length] {
                 out.extend(number.to_le_bytes());
             }
+            out.extend(view.crc.map(u32::to_le_bytes).into_iter().flatten());
         }
     }
 }

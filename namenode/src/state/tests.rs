@@ -69,6 +69,7 @@ impl Driver {
         match self.apply(ChangeV1::AddBlock(AddBlockV1 {
             inode,
             previous,
+            previous_crc: None,
             block,
             stamp,
             pipeline: Vec::new(),
@@ -98,7 +99,7 @@ impl Driver {
             assert_eq!(view.block.block, id);
             previous = Some(BlockRefV1 { length: *length, ..view.block });
         }
-        self.apply(ChangeV1::Complete(CompleteV1 { inode, last: previous })).expect("closed");
+        self.apply(ChangeV1::Complete(CompleteV1 { inode, last: previous, crc: None })).expect("closed");
         inode
     }
 
@@ -155,7 +156,7 @@ fn a_file_is_written_block_by_block() {
     assert_eq!(driver.add_block(inode, Some(block(1, 100))), Ok(BlockId(2)));
     assert_eq!(driver.add_block(inode, Some(block(2, 100))), Ok(BlockId(3)));
     assert!(driver.status("/a/b/file").expect("there").is_open);
-    let complete = ChangeV1::Complete(CompleteV1 { inode, last: Some(block(3, 7)) });
+    let complete = ChangeV1::Complete(CompleteV1 { inode, last: Some(block(3, 7)), crc: None });
     assert_eq!(driver.apply(complete.clone()), Ok(Applied::Completed(inode)));
     assert_eq!(
         driver.apply(complete),
@@ -205,6 +206,7 @@ fn only_the_lease_holder_writes() {
     let add = ChangeV1::AddBlock(AddBlockV1 {
         inode,
         previous: None,
+        previous_crc: None,
         block: BlockId(1),
         stamp: Stamp(1),
         pipeline: Vec::new(),
@@ -248,6 +250,7 @@ fn records_of_leases_are_applied_once_and_replay_alike() {
                 holder: WRITER,
                 recovery_stamp: Some(Stamp(4)),
                 end: FileEndV1::Commit(BlockRefV1 { stamp: Stamp(4), ..old }),
+                crc: None,
             }),
             Ok(Applied::Completed(inode)),
         ),
@@ -281,7 +284,7 @@ fn a_file_is_not_closed_for_its_writer_when_it_changed_meanwhile() {
     driver.apply(ChangeV1::UpdatePipeline(update)).expect("stands");
     driver.apply(ChangeV1::FenceWriter(FenceWriterV1 { inode, block: id, stamp: Stamp(3) })).expect("fenced");
     let close = |holder, stamp, end| {
-        ChangeV1::CloseFile(CloseFileV1 { inode, holder, recovery_stamp: Some(Stamp(stamp)), end })
+        ChangeV1::CloseFile(CloseFileV1 { inode, holder, recovery_stamp: Some(Stamp(stamp)), end, crc: None })
     };
     let commit = |stamp, length| FileEndV1::Commit(BlockRefV1 { block: id, stamp: Stamp(stamp), length });
     let refused = [
@@ -365,7 +368,7 @@ fn a_file_with_one_block_keeps_its_memory_budget() {
         let inode = driver.create(&format!("/data/part-{file:015}")).expect("created");
         let id = driver.add_block(inode, None).expect("added");
         let last = Some(BlockRefV1 { block: id, stamp: Stamp(id.0), length: 1 });
-        driver.apply(ChangeV1::Complete(CompleteV1 { inode, last })).expect("completed");
+        driver.apply(ChangeV1::Complete(CompleteV1 { inode, last, crc: None })).expect("completed");
         driver.records.clear();
         driver.effects.clear();
     }

@@ -32,7 +32,7 @@ fn headers_have_these_bytes() {
     let hex: String = batch.as_ref()[..56].iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         hex,
-        "52465342bc00000001000000000000000900000000000000010000000000000008000000000000000000000024fef7408400000076c0b3a7"
+        "52465342c10000000100000000000000090000000000000001000000000000000800000000000000000000007aaf67e6890000001366a3e0"
     );
 }
 
@@ -63,7 +63,7 @@ fn records_have_these_bytes() {
     };
     let pipeline = || vec![StorageId([7; 16]), StorageId([8; 16])];
     let close = |recovery_stamp, end| {
-        ChangeV1::CloseFile(CloseFileV1 { inode, holder: SessionId([9; 16]), recovery_stamp, end })
+        ChangeV1::CloseFile(CloseFileV1 { inode, holder: SessionId([9; 16]), recovery_stamp, end, crc: None })
     };
     let cut = CutV1 { old: block, block: BlockId(4), stamp: Stamp(5) };
     let version = ContentVersionV1 { inode, version: LogIndex(8) };
@@ -78,12 +78,13 @@ fn records_have_these_bytes() {
         ChangeV1::AddBlock(AddBlockV1 {
             inode,
             previous: Some(block),
+            previous_crc: Some(7),
             block: BlockId(4),
             stamp: Stamp(5),
             pipeline: pipeline(),
         }),
         ChangeV1::AbandonBlock(AbandonBlockV1 { inode, block: BlockId(4) }),
-        ChangeV1::Complete(CompleteV1 { inode, last: Some(block) }),
+        ChangeV1::Complete(CompleteV1 { inode, last: Some(block), crc: Some(8) }),
         ChangeV1::Rename(RenameV1 { source: path(), target: "/x".to_owned(), overwrite: true }),
         ChangeV1::Delete(DeleteV1 { path: path(), recursive: true, is_subtree_permitted: true }),
         ChangeV1::NewStamp(NewStampV1 { inode, block, stamp: Stamp(5) }),
@@ -100,7 +101,7 @@ fn records_have_these_bytes() {
         ChangeV1::Append(AppendV1 { path: path(), reopened: Some(block), pipeline: pipeline() }),
         ChangeV1::Concat(ConcatV1 { target: path(), sources: vec!["/data/part-1".to_owned()] }),
         ChangeV1::Truncate(TruncateV1 { path: path(), length: 2, cut: Some(cut) }),
-        ChangeV1::EndTruncate(EndTruncateV1 { inode, block: BlockId(4) }),
+        ChangeV1::EndTruncate(EndTruncateV1 { inode, block: BlockId(4), crc: None }),
         ChangeV1::Commit(CommitV1 { steps: vec![step] }),
         ChangeV1::Free,
         ChangeV1::SetPermission(SetPermissionV1 { path: path(), mode: 0o750 }),
@@ -123,33 +124,33 @@ fn records_have_these_bytes() {
         found.push((bytes.len(), crc32(&bytes)));
     }
     let golden = [
-        (144, 2847533462),
-        (144, 4051538492),
-        (164, 3203401902),
-        (132, 1701696917),
-        (132, 2257520624),
-        (144, 2087011780),
-        (144, 1226921275),
-        (132, 3796910324),
-        (164, 976518845),
-        (132, 2041745790),
-        (132, 2022232932),
-        (132, 3349428177),
-        (132, 4217807618),
-        (176, 1238978850),
-        (164, 3518670248),
-        (144, 4074500772),
-        (132, 5159129),
-        (212, 2182010866),
-        (132, 355199394),
-        (144, 1041728186),
-        (144, 253075459),
-        (144, 1239260456),
-        (132, 2174482132),
-        (144, 1991969209),
-        (147, 2252472201),
-        (144, 507569324),
-        (144, 1639325133),
+        (149, 2254039328),
+        (149, 3828654154),
+        (169, 323048207),
+        (137, 2529939783),
+        (137, 114154019),
+        (149, 3152752184),
+        (149, 4097071489),
+        (137, 3765888611),
+        (169, 2740879138),
+        (137, 3172714419),
+        (137, 2528217377),
+        (137, 1166136793),
+        (137, 1479449970),
+        (181, 2909870413),
+        (169, 2888451557),
+        (149, 3367782793),
+        (137, 3758435466),
+        (217, 1283367619),
+        (137, 1679784524),
+        (149, 2208905104),
+        (149, 1369237916),
+        (149, 3696490638),
+        (137, 3397687780),
+        (149, 378740083),
+        (152, 3092314933),
+        (149, 2385764858),
+        (149, 3370224753),
     ];
     assert_eq!(found, golden, "length and CRC-32 of each");
 }

@@ -137,6 +137,8 @@ pub struct AddBlockV1 {
     pub inode: InodeId,
     /// The last block as acknowledged; committed with this length.
     pub previous: Option<BlockRefV1>,
+    /// Checksum of that block's bytes, if its datanodes have said it.
+    pub previous_crc: Option<u32>,
     /// Id of the new block: higher than any before.
     pub block: BlockId,
     /// Stamp of the new block: higher than any before.
@@ -161,6 +163,8 @@ pub struct CompleteV1 {
     pub inode: InodeId,
     /// The last block as acknowledged; `None` for a file without blocks.
     pub last: Option<BlockRefV1>,
+    /// Checksum of that block's bytes, if its datanodes have said it.
+    pub crc: Option<u32>,
 }
 
 /// Renames.
@@ -242,6 +246,8 @@ pub struct CloseFileV1 {
     pub recovery_stamp: Option<Stamp>,
     /// What becomes of its last block.
     pub end: FileEndV1,
+    /// Checksum of that block's bytes, if its datanodes have said it.
+    pub crc: Option<u32>,
 }
 
 /// What becomes of the last block of a file that is closed without its writer.
@@ -389,6 +395,8 @@ pub struct EndTruncateV1 {
     pub inode: InodeId,
     /// The new block.
     pub block: BlockId,
+    /// Checksum of its bytes, if its datanodes have said it.
+    pub crc: Option<u32>,
 }
 
 /// Several changes, all or none.

@@ -9,7 +9,7 @@ mod interleaved;
 #[cfg(test)]
 mod tests;
 
-pub use combination::{crc32_combine, crc32c_combine};
+pub use combination::Composite;
 
 /// Type of a block's checksums. Numbers as in HDFS (`ChecksumTypeProto`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -45,14 +45,6 @@ impl ChecksumType {
                 hasher.finalize()
             }
             Self::Crc32c => crc32c::crc32c_append(crc, data),
-        }
-    }
-
-    /// The checksum of a piece with `crc_a` followed by a piece of `len_b` bytes with `crc_b`.
-    pub fn combine(self, crc_a: u32, crc_b: u32, len_b: u64) -> u32 {
-        match self {
-            Self::Crc32 => crc32_combine(crc_a, crc_b, len_b),
-            Self::Crc32c => crc32c_combine(crc_a, crc_b, len_b),
         }
     }
 }

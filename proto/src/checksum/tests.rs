@@ -69,6 +69,20 @@ proptest! {
         let (a, b) = data.split_at(cut.index(data.len() + 1));
         for kind in KINDS {
             prop_assert_eq!(kind.combine(kind.of(a), kind.of(b), b.len() as u64), kind.of(&data));
+            prop_assert_eq!(kind.uncombine(kind.of(&data), kind.of(b), b.len() as u64), kind.of(a));
+        }
+    }
+
+    #[test]
+    fn composite_equals_the_whole(data in proptest::collection::vec(any::<u8>(), 0..9000), chunk_log2 in 4u32..12) {
+        let chunk_bytes = 1 << chunk_log2;
+        let (whole, rest) = data.split_at(data.len() - data.len() % chunk_bytes);
+        for kind in KINDS {
+            let mut stored = vec![0; chunk_count(whole.len(), chunk_bytes as u32) * CHECKSUM_BYTES];
+            compute_chunks(kind, whole, chunk_bytes as u32, &mut stored);
+            let mut composite = Composite::new(kind, chunk_bytes as u32);
+            composite.push_chunks(&stored);
+            prop_assert_eq!(composite.finish(kind.of(rest), rest.len() as u64), kind.of(&data));
         }
     }
 }

@@ -130,7 +130,7 @@ pub struct BeginRecoveryV1 {
     pub recovery_stamp: Stamp,
 }
 
-/// Give a fenced replica its final length and stamp, and finalize it: the answer is a [`ReplicaChangeV1::Stored`].
+/// Give a fenced replica its final length and stamp, and finalize it: the answer is a [`ReplicaChangeV1::Finalized`].
 ///
 /// A replica that is shorter than this, or was fenced by a higher stamp, is left as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
@@ -231,11 +231,22 @@ pub struct FencedReplicaV1 {
     pub recovery_stamp: Stamp,
 }
 
+/// A replica that has just been completed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct FinalizedReplicaV1 {
+    /// Block, stamp and length.
+    pub block: BlockRefV1,
+    /// Checksum of all its bytes, of the type that its chunks have.
+    pub crc: u32,
+}
+
 /// How a replica changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub enum ReplicaChangeV1 {
     /// It is new, or has a new state, stamp or length.
     Stored(ReplicaV1),
+    /// It is complete.
+    Finalized(FinalizedReplicaV1),
     /// It is gone.
     Deleted(BlockRefV1),
     /// Its bytes do not match their checksums.

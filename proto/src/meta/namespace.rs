@@ -48,6 +48,17 @@ pub struct FileStatusV1 {
     pub has_acl: bool,
     /// Its storage policy, own or inherited, by its number in HDFS; 0 where none is set.
     pub storage_policy: u8,
+    /// Checksum of all bytes, if it is known: not of an open file, nor where a block was reported without one.
+    pub content_crc: Option<ContentCrcV1>,
+}
+
+/// Checksum of the content of a file. HDFS: `CompositeCrcFileChecksum`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ContentCrcV1 {
+    /// Its type: that of the file's blocks.
+    pub kind: ChecksumType,
+    /// Its value.
+    pub crc: u32,
 }
 
 /// Asks for the status of a path. Errors: `NotFound`.

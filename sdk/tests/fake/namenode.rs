@@ -242,6 +242,7 @@ impl State {
             children: 0,
             is_open: true,
             version: LogIndex(0),
+            content_crc: None,
             has_acl: false,
             storage_policy: 0,
         };

@@ -132,7 +132,7 @@ pub fn changes() -> Vec<ChangeV1> {
         }),
         create(FIRST),
         add_block(inode, None, first),
-        ChangeV1::Complete(CompleteV1 { inode, last: Some(first) }),
+        ChangeV1::Complete(CompleteV1 { inode, last: Some(first), crc: None }),
         ChangeV1::SetReplication(SetReplicationV1 { path: FIRST.to_owned(), replication: 2 }),
         ChangeV1::Rename(RenameV1 { source: FIRST.to_owned(), target: "/b".to_owned(), overwrite: true }),
     ];
@@ -151,7 +151,9 @@ fn lost_writer() -> Vec<ChangeV1> {
     let (inode, block) = (InodeId(4), BlockId(2));
     let holder = SessionId([5; 16]);
     let at = |stamp, length| BlockRefV1 { block, stamp: Stamp(stamp), length };
-    let close = |end, recovery_stamp| ChangeV1::CloseFile(CloseFileV1 { inode, holder, recovery_stamp, end });
+    let close = |end, recovery_stamp| {
+        ChangeV1::CloseFile(CloseFileV1 { inode, holder, recovery_stamp, end, crc: None })
+    };
     let update = UpdatePipelineV1 { inode, old: at(2, 100), stamp: Stamp(3), pipeline: pipeline() };
     vec![
         create("/a directory/lost"),
@@ -184,7 +186,7 @@ fn create(path: &str) -> ChangeV1 {
 
 fn add_block(inode: InodeId, previous: Option<BlockRefV1>, new: BlockRefV1) -> ChangeV1 {
     let BlockRefV1 { block, stamp, .. } = new;
-    ChangeV1::AddBlock(AddBlockV1 { inode, previous, block, stamp, pipeline: pipeline() })
+    ChangeV1::AddBlock(AddBlockV1 { inode, previous, previous_crc: None, block, stamp, pipeline: pipeline() })
 }
 
 fn pipeline() -> Vec<StorageId> {

@@ -52,10 +52,13 @@ fn a_file_of_many_blocks_is_freed_in_turns_too() {
     let mut previous = None;
     for number in 1..=5000 {
         let (block, stamp, pipeline) = (BlockId(number), Stamp(number), Vec::new());
-        feed(&mut state, ChangeV1::AddBlock(AddBlockV1 { inode, previous, block, stamp, pipeline }));
+        feed(
+            &mut state,
+            ChangeV1::AddBlock(AddBlockV1 { inode, previous, previous_crc: None, block, stamp, pipeline }),
+        );
         previous = Some(BlockRefV1 { block, stamp, length: 10 });
     }
-    feed(&mut state, ChangeV1::Complete(CompleteV1 { inode, last: previous }));
+    feed(&mut state, ChangeV1::Complete(CompleteV1 { inode, last: previous, crc: None }));
     let mut fixture = Fixture::with_state(state);
     fixture.core.safe_mode = SafeMode::default();
     let client = fixture.client();

@@ -60,10 +60,17 @@ fn namespace() -> State {
         for number in first..first + BLOCKS_PER_FILE {
             let previous = (number > first).then(|| nth(number - 1));
             let (block, stamp) = (BlockId(number), Stamp(number));
-            apply(ChangeV1::AddBlock(AddBlockV1 { inode, previous, block, stamp, pipeline: Vec::new() }));
+            apply(ChangeV1::AddBlock(AddBlockV1 {
+                inode,
+                previous,
+                previous_crc: None,
+                block,
+                stamp,
+                pipeline: Vec::new(),
+            }));
         }
         let last = Some(nth(first + BLOCKS_PER_FILE - 1));
-        apply(ChangeV1::Complete(CompleteV1 { inode, last }));
+        apply(ChangeV1::Complete(CompleteV1 { inode, last, crc: None }));
     }
     assert_eq!(state.counts().committed_blocks, BLOCKS);
     state

@@ -27,7 +27,7 @@ impl State {
             self.remove_tree(slot, effects);
         }
         let mut list = self.list_of(target);
-        self.blocks.join(&mut list, &moved, target);
+        self.blocks.join(&mut list, self.checksum_of(target), &moved, target);
         self.set_list(target, list);
         self.content_changed(target);
         Ok(Applied::Done)

@@ -1,5 +1,6 @@
 //! Files and their blocks: create, add, abandon, complete.
 
+use ringfs_proto::checksum::ChecksumType;
 use ringfs_proto::ids::{InodeId, SessionId};
 use ringfs_proto::limits::{BLOCK_BYTES_MAX, FILE_BLOCKS_MAX};
 use ringfs_proto::meta::namespace::BlockRefV1;
@@ -110,8 +111,9 @@ impl State {
             let message = format!("file {} has {FILE_BLOCKS_MAX} blocks", self.path_of(slot));
             return Err(WireError::new(Code::LimitExceeded, message));
         }
-        self.commit_last(slot, last, previous, effects)?;
-        let block_slot = self.blocks.push(&mut list, slot, change.block, change.stamp);
+        self.commit_last(slot, last, previous, change.previous_crc, effects)?;
+        let block_slot =
+            self.blocks.push(&mut list, self.checksum_of(slot), slot, change.block, change.stamp);
         self.set_list(slot, list);
         self.counts.blocks += 1;
         if let Some(file) = self.leases.get_mut(change.inode) {
@@ -144,7 +146,7 @@ impl State {
         match self.blocks.last(list) {
             Some(last) if last.block.block == change.block && last.is_open => {
                 self.check_unacked(change)?;
-                self.blocks.pop(&mut list);
+                self.blocks.pop(&mut list, self.checksum_of(slot));
                 self.set_list(slot, list);
                 if let Some(file) = self.leases.get_mut(change.inode) {
                     file.end_block();
@@ -195,7 +197,7 @@ impl State {
         }
         let slot = self.leased(change.inode, session)?;
         let last = self.blocks.last(self.list_of(slot));
-        self.commit_last(slot, last, change.last, effects)?;
+        self.commit_last(slot, last, change.last, change.crc, effects)?;
         self.leases.close(change.inode);
         let (index, time_ms) = (self.applied, self.time_ms);
         let inode = self.inodes.get_mut(slot);
@@ -217,6 +219,7 @@ impl State {
         slot: Slot,
         last: Option<BlockView>,
         acked: Option<BlockRefV1>,
+        crc: Option<u32>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), WireError> {
         let block = check_previous(last, acked).map_err(|reason| {
@@ -228,7 +231,7 @@ impl State {
         let (Some(block), Some(view)) = (block, last) else { return Ok(()) };
         if view.is_open {
             self.check_acked(slot, block)?;
-            self.blocks.commit(view.slot, block.length);
+            self.blocks.commit(view.slot, block.length, crc);
             self.counts.committed_blocks += 1;
             effects.push(Effect::BlockCommitted(view.slot, block));
         }
@@ -277,6 +280,14 @@ impl State {
         match self.inodes.get(slot).kind {
             Kind::File { blocks, .. } => blocks,
             Kind::Directory { .. } => BlockList::Empty,
+        }
+    }
+
+    /// Type of a file's checksums.
+    pub(in super::super) fn checksum_of(&self, slot: Slot) -> ChecksumType {
+        match self.inodes.get(slot).kind {
+            Kind::File { checksum, .. } => checksum,
+            Kind::Directory { .. } => ChecksumType::Crc32c,
         }
     }
 

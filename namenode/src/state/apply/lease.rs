@@ -79,12 +79,12 @@ impl State {
         match (change.end, last) {
             (FileEndV1::Commit(block), Some(last)) => {
                 self.blocks.set_stamp(last.slot, block.stamp);
-                self.blocks.commit(last.slot, block.length);
+                self.blocks.commit(last.slot, block.length, change.crc);
                 self.counts.committed_blocks += 1;
                 effects.push(Effect::BlockCommitted(last.slot, block));
             }
             (FileEndV1::Remove(_), Some(last)) => {
-                self.blocks.pop(&mut list);
+                self.blocks.pop(&mut list, self.checksum_of(slot));
                 self.set_list(slot, list);
                 self.counts.blocks -= 1;
                 effects.push(Effect::BlockRemoved(last.slot, last.block));

@@ -1,5 +1,6 @@
 //! Cutting a closed file.
 
+use ringfs_proto::checksum::ChecksumType;
 use ringfs_proto::ids::{InodeId, SessionId};
 use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_proto::path::Components;
@@ -74,7 +75,7 @@ impl State {
         let inode = self.inodes.get(slot).id;
         let new = BlockRefV1 { block: cut.block, stamp: cut.stamp, length: length - view.offset };
         let mut list = BlockList::Empty;
-        let block_slot = self.blocks.push(&mut list, slot, cut.block, cut.stamp);
+        let block_slot = self.blocks.push(&mut list, self.checksum_of(slot), slot, cut.block, cut.stamp);
         self.counts.blocks += 1;
         self.truncations.insert(inode, Truncation { old: view.block, new, list });
         effects.push(Effect::BlockAdded(block_slot, BlockRefV1 { length: 0, ..new }));
@@ -94,10 +95,10 @@ impl State {
         self.drop_blocks(slot, old.map_or(0, |view| view.offset), effects);
         let (mut list, mut new) = (self.list_of(slot), truncation.list);
         let new = self.blocks.take(&mut new);
-        self.blocks.join(&mut list, &new, slot);
+        self.blocks.join(&mut list, self.checksum_of(slot), &new, slot);
         self.set_list(slot, list);
         if let Some(last) = self.blocks.last(list) {
-            self.blocks.commit(last.slot, truncation.new.length);
+            self.blocks.commit(last.slot, truncation.new.length, change.crc);
             self.counts.committed_blocks += 1;
             effects.push(Effect::BlockCommitted(last.slot, truncation.new));
         }
@@ -108,7 +109,8 @@ impl State {
     /// A file that is being cut goes: so does its new block.
     pub(in super::super) fn forget_truncation(&mut self, inode: InodeId, effects: &mut Vec<Effect>) {
         let Some(mut truncation) = self.truncations.remove(inode) else { return };
-        if let Some(view) = self.blocks.pop(&mut truncation.list) {
+        // The list has one block: nothing is known of what is before it.
+        if let Some(view) = self.blocks.pop(&mut truncation.list, ChecksumType::Crc32c) {
             self.counts.blocks -= 1;
             effects.push(Effect::BlockRemoved(view.slot, view.block));
         }
@@ -116,9 +118,9 @@ impl State {
 
     /// Drops the blocks of a closed file from an offset on, where one of them begins or the file ends.
     fn drop_blocks(&mut self, slot: Slot, offset: u64, effects: &mut Vec<Effect>) {
-        let mut list = self.list_of(slot);
+        let (mut list, kind) = (self.list_of(slot), self.checksum_of(slot));
         while self.blocks.last(list).is_some_and(|last| last.offset >= offset)
-            && let Some(view) = self.blocks.pop(&mut list)
+            && let Some(view) = self.blocks.pop(&mut list, kind)
         {
             self.counts.blocks -= 1;
             self.counts.committed_blocks -= u64::from(!view.is_open);

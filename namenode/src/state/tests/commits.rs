@@ -83,7 +83,9 @@ fn one_by_one(driver: &mut Driver, steps: &[CommitStepV1]) -> Result<(), Code> {
         let Some(change) = alone(&step.action) else { continue };
         match driver.apply(change).map_err(|error| error.code)? {
             Applied::Created(inode) => {
-                driver.apply(ChangeV1::Complete(CompleteV1 { inode, last: None })).expect("closed");
+                driver
+                    .apply(ChangeV1::Complete(CompleteV1 { inode, last: None, crc: None }))
+                    .expect("closed");
             }
             Applied::Deleted(false) => return Err(Code::NotFound),
             _ => {}

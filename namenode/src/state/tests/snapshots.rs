@@ -85,6 +85,11 @@ fn picked(state: &State, choice: u8) -> Option<(InodeId, SessionId, Option<Block
     Some((inode, session, last))
 }
 
+/// What datanodes say of a block, or nothing.
+fn crc_of(choice: u8) -> Option<u32> {
+    (!choice.is_multiple_of(4)).then(|| u32::from(choice).wrapping_mul(0x0765_4321))
+}
+
 fn last_of(state: &State, path: &str) -> Option<BlockRefV1> {
     let inode = state.stat(&Components::parse(path).expect("valid")).ok()?.inode;
     Some(state.last_block_of(&state.file(inode).ok()?)?.block)
@@ -106,15 +111,22 @@ fn act(driver: &mut Driver, act: &Act, sessions: u64) {
         Act::Delete(path) => Some(delete(path, true)),
         Act::Rename(source, target) => Some(rename(source, target, true)),
         Act::AddBlock(choice) => of_writer(*choice, &|inode, previous| {
-            ChangeV1::AddBlock(AddBlockV1 { inode, previous, block, stamp, pipeline: Vec::new() })
+            ChangeV1::AddBlock(AddBlockV1 {
+                inode,
+                previous,
+                previous_crc: crc_of(*choice),
+                block,
+                stamp,
+                pipeline: Vec::new(),
+            })
         }),
         Act::Abandon(choice) => of_writer(*choice, &|inode, last| {
             let block = last.map_or(BlockId(1), |last| last.block);
             ChangeV1::AbandonBlock(AbandonBlockV1 { inode, block })
         }),
-        Act::Complete(choice) => {
-            of_writer(*choice, &|inode, last| ChangeV1::Complete(CompleteV1 { inode, last }))
-        }
+        Act::Complete(choice) => of_writer(*choice, &|inode, last| {
+            ChangeV1::Complete(CompleteV1 { inode, last, crc: crc_of(*choice) })
+        }),
         Act::NewStamp(choice) => of_writer(*choice, &|inode, last| {
             let block = last.unwrap_or(BlockRefV1 { block, stamp, length: 0 });
             ChangeV1::NewStamp(NewStampV1 { inode, block, stamp })
@@ -136,7 +148,7 @@ fn act(driver: &mut Driver, act: &Act, sessions: u64) {
                 (Some(last), Some(stamp)) => FileEndV1::Commit(BlockRefV1 { stamp, ..last }),
                 _ => FileEndV1::AsIs,
             };
-            ChangeV1::CloseFile(CloseFileV1 { inode, holder, recovery_stamp, end })
+            ChangeV1::CloseFile(CloseFileV1 { inode, holder, recovery_stamp, end, crc: crc_of(*choice) })
         }),
         Act::SetReplication(path, replication) => {
             Some(ChangeV1::SetReplication(SetReplicationV1 { path: path.clone(), replication: *replication }))
@@ -160,7 +172,11 @@ fn act(driver: &mut Driver, act: &Act, sessions: u64) {
             let all: Vec<_> = driver.state.truncations.iter().collect();
             let picked = all.get(usize::from(*choice) % all.len().max(1));
             picked.map(|(inode, truncation)| {
-                ChangeV1::EndTruncate(EndTruncateV1 { inode: *inode, block: truncation.new.block })
+                ChangeV1::EndTruncate(EndTruncateV1 {
+                    inode: *inode,
+                    block: truncation.new.block,
+                    crc: crc_of(*choice),
+                })
             })
         }
         Act::SetPermission(..)
