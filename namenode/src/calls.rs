@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ringfs_proto::frame::Header;
 use ringfs_proto::hello::Role;
 use ringfs_proto::ids::{CallId, SessionId};
-use ringfs_proto::meta::{admin, attributes, changes, membership, namespace, tree};
+use ringfs_proto::meta::{admin, attributes, changes, inspect, membership, namespace, tree};
 use ringfs_proto::ops::Op;
 use ringfs_proto::wire::{DecodeError, Message};
 use ringfs_proto::{Code, WireError};
@@ -177,6 +177,8 @@ calls! {
     Truncate: changes::TruncateRequestV1 => changes::TruncateReplyV1;
     Concat: changes::ConcatRequestV1 => namespace::DoneV1;
     Commit: changes::CommitRequestV1 => changes::CommitReplyV1;
+    CheckFiles: inspect::CheckFilesRequestV1 => inspect::CheckFilesReplyV1;
+    Activity: inspect::ActivityRequestV1 => inspect::ActivityReplyV1;
     Register: membership::RegisterRequestV1 => membership::RegisterReplyV1;
     Heartbeat: membership::HeartbeatRequestV1 => membership::HeartbeatReplyV1;
     BlockReport: membership::BlockReportRequestV1 => membership::ReportReplyV1;

@@ -8,6 +8,7 @@ mod changes;
 mod checkpoints;
 mod commits;
 mod files;
+mod inspect;
 mod leases;
 mod membership;
 mod parked;
@@ -34,6 +35,7 @@ use ringfs_proto::hello::Role;
 use ringfs_proto::ids::{BlockId, CallId, ClusterId, InodeId, LogIndex, SessionId, Stamp};
 use ringfs_proto::{Code, WireError};
 
+use crate::activity::Usages;
 use crate::blocks::{BlockMap, StorageIndex};
 use crate::calls::{Answer, Call, Reply, Request};
 use crate::config::Config;
@@ -118,6 +120,7 @@ pub struct Core {
     answers: Vec<Answer>,
     effects: Vec<Effect>,
     metrics: Metrics,
+    usages: Usages,
 }
 
 impl Core {
@@ -175,6 +178,7 @@ impl Core {
             answers: Vec::new(),
             effects: Vec::new(),
             metrics: Metrics::default(),
+            usages: Usages::default(),
         };
         (0..core.blocks.slots_end()).for_each(|slot| core.judge(slot));
         core.look_at_safe_mode();

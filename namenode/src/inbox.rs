@@ -4,8 +4,9 @@
 //! reports, heartbeats and what the log finished never wait for a storm of calls.
 
 use std::sync::{Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::activity::Usages;
 use crate::calls::Call;
 use crate::checkpoint::Done;
 use crate::fair::FairCalls;
@@ -22,6 +23,8 @@ pub struct Work {
     pub urgent: Vec<Call>,
     /// Everything else that is asked.
     pub calls: Vec<Call>,
+    /// What users asked since the last turn, `calls` included.
+    pub usages: Usages,
     /// What the log finished.
     pub completions: Vec<Completion>,
     /// Checkpoints that are written, or have failed.
@@ -59,13 +62,14 @@ impl Waiting {
 pub struct Inbox {
     waiting: Mutex<Waiting>,
     arrived: Condvar,
+    begin: Instant,
 }
 
 impl Inbox {
     /// Room for so many calls of each user.
     pub fn new(calls_per_user_max: usize) -> Self {
         let waiting = Waiting { work: Work::default(), calls: FairCalls::new(calls_per_user_max) };
-        Self { waiting: Mutex::new(waiting), arrived: Condvar::new() }
+        Self { waiting: Mutex::new(waiting), arrived: Condvar::new(), begin: Instant::now() }
     }
 
     /// Adds something other than calls of clients, and wakes the namespace thread.
@@ -78,7 +82,8 @@ impl Inbox {
     /// Adds calls of clients, and wakes the namespace thread. Returns those whose users have too many waiting already.
     pub fn add_calls(&self, calls: &mut Vec<Call>) -> Vec<Call> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let refused = calls.drain(..).filter_map(|call| waiting.calls.push(call)).collect();
+        let now_us = self.now_us();
+        let refused = calls.drain(..).filter_map(|call| waiting.calls.push(call, now_us)).collect();
         self.arrived.notify_one();
         refused
     }
@@ -88,7 +93,12 @@ impl Inbox {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.arrived.wait_timeout_while(waiting, timeout, |waiting| waiting.is_empty());
         let (mut waiting, _timed_out) = waited.unwrap_or_else(PoisonError::into_inner);
-        let calls = waiting.calls.take(CALLS_PER_TURN);
-        Work { calls, ..core::mem::take(&mut waiting.work) }
+        let calls = waiting.calls.take(CALLS_PER_TURN, self.now_us());
+        let usages = waiting.calls.take_usages();
+        Work { calls, usages, ..core::mem::take(&mut waiting.work) }
+    }
+
+    fn now_us(&self) -> u64 {
+        self.begin.elapsed().as_micros() as u64
     }
 }

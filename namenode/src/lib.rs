@@ -3,6 +3,7 @@
 //! Read [`core`] first: it decides everything, without I/O. [`state`] is the namespace, [`wal`] makes changes durable,
 //! [`rpc`] moves frames, [`server`] ties them together.
 
+pub mod activity;
 pub mod blocks;
 pub mod boot;
 pub mod calls;

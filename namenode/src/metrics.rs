@@ -130,6 +130,13 @@ impl Metrics {
         if is_good { &counters.checkpoints } else { &counters.checkpoints_failed }.add(1);
     }
 
+    /// Calls and errors of the operations that were ever called, in the order of [`Op::ALL`].
+    pub fn operations(&self) -> impl Iterator<Item = (Op, u64, u64)> + '_ {
+        let Counters { calls, errors, .. } = &*self.counters;
+        let each = Op::ALL.iter().zip(calls).zip(errors);
+        each.map(|((op, calls), errors)| (*op, calls.get(), errors.get())).filter(|(_, calls, _)| *calls > 0)
+    }
+
     /// What is shown.
     pub fn collect(&self) -> Vec<Metric> {
         let (counters, gauges) = (&self.counters, &self.gauges);

@@ -247,6 +247,7 @@ impl Namespace {
             }
             work.disconnected.into_iter().for_each(|connection| self.core.disconnected(connection));
             work.racks.iter().for_each(|racks| self.core.set_racks(racks));
+            self.core.note_usages(&work.usages);
             work.urgent.into_iter().for_each(|call| self.core.call(call, now));
             for completion in work.completions {
                 if let Some(failure) = completion.failure {

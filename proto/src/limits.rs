@@ -70,6 +70,8 @@ pub const COMMIT_CONDITIONS_MAX: usize = 16;
 pub const GLOB_PATTERNS_MAX: usize = 256;
 /// Blocks in one reply of `GetBlockLocations`; a reader of a longer range asks again.
 pub const LOCATED_BLOCKS_MAX: usize = 1000;
+/// Users of which the namenode tells what they asked.
+pub const ACTIVITY_USERS_MAX: u32 = 1000;
 /// Entries of an access ACL, and of a default ACL (HDFS: `AclTransformation.MAX_ENTRIES`).
 pub const ACL_ENTRIES_MAX: usize = 32;
 /// Extended attributes of one inode (HDFS: `dfs.namenode.fs-limits.max-xattrs-per-inode`).

@@ -1,6 +1,6 @@
 //! The operations of the native protocol: numbers, types, who answers.
 
-use crate::meta::{admin, attributes, changes, data, membership, namespace, tree};
+use crate::meta::{admin, attributes, changes, data, inspect, membership, namespace, tree};
 use crate::wire::Message;
 
 /// An operation with its request and reply types, in one version.
@@ -168,6 +168,12 @@ operations! {
     BlockReport = 66, 1, membership::BlockReportRequestV1 => membership::ReportReplyV1;
     /// Replicas of a storage that changed.
     IncrementalReport = 67, 1, membership::IncrementalReportRequestV1 => membership::ReportReplyV1;
+
+    // Client to namenode: what operators look into.
+    /// What is known of the replicas of files.
+    CheckFiles = 68, 1, inspect::CheckFilesRequestV1 => inspect::CheckFilesReplyV1;
+    /// What the namenode was asked, by operation and by user.
+    Activity = 69, 1, inspect::ActivityRequestV1 => inspect::ActivityReplyV1;
 
     // Client, or datanode, to datanode.
     /// Reads ranges of blocks. Answered by one or more frames of [`data::RangeDataV1`] per range.

@@ -5,6 +5,8 @@
 
 #[path = "golden/attributes.rs"]
 mod attributes;
+#[path = "golden/inspect.rs"]
+mod inspect;
 #[path = "golden/tree.rs"]
 mod tree;
 
@@ -461,6 +463,7 @@ fn every_message_has_its_golden_bytes() {
         fixed,
         attributes::all,
         attributes::carried,
+        inspect::all,
         tree::reads,
         tree::changes,
     ] {

@@ -37,6 +37,7 @@ mod driver;
 #[doc(hidden)]
 pub mod environment;
 mod error;
+mod inspect;
 mod limits;
 mod listing;
 mod namenode;
@@ -66,6 +67,10 @@ pub use ringfs_proto::meta::attributes::{
 };
 pub use ringfs_proto::meta::changes::{CommitReplyV1 as CommitReply, ContentVersionV1 as ContentVersion};
 pub use ringfs_proto::meta::data::ReadHint;
+pub use ringfs_proto::meta::inspect::{
+    ActivityReplyV1 as Activity, CheckedBlockV1 as CheckedBlock, CheckedReplicaV1 as CheckedReplica,
+    ReplicaHealth,
+};
 pub use ringfs_proto::meta::membership::VolumeStatusV1 as VolumeStatus;
 pub use ringfs_proto::meta::namespace::{
     BlockRefV1 as BlockRef, FileKind, FileStatusV1 as FileStatus, LocatedBlockV1 as LocatedBlock,

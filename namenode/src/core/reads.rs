@@ -43,6 +43,8 @@ impl Core {
                 packet_bytes: PACKET_DATA_BYTES_DEFAULT as u32,
                 trash_interval_minutes: self.config.trash_interval_minutes,
             })),
+            Request::CheckFiles(request) => self.check_files(request, call).map(Reply::CheckFiles),
+            Request::Activity(request) => Ok(Reply::Activity(self.activity(request, now))),
             _ => return self.attribute_read(call).or_else(|| self.tree_read(call, now)),
         })
     }

@@ -57,6 +57,11 @@ impl Replication {
         self.levels.short()
     }
 
+    /// Whether a block is being copied.
+    pub(super) fn is_copied(&self, slot: Slot) -> bool {
+        self.copies.is_copied(slot)
+    }
+
     /// Blocks that are being copied.
     pub(super) fn copied(&self) -> u64 {
         self.copies.copied_blocks()

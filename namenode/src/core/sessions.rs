@@ -7,6 +7,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ringfs_proto::ids::SessionId;
 
+/// A connection: whose it is. A process may have several users, in one session.
+#[derive(Debug)]
+struct Connection {
+    session: SessionId,
+    user: String,
+}
+
 /// A session that has a connection.
 #[derive(Debug, Default)]
 struct Attached {
@@ -19,8 +26,8 @@ struct Attached {
 /// All sessions that have a connection or hold a lease.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    /// Looked up only, never walked: its order does not matter.
-    connections: HashMap<u64, SessionId>,
+    /// Looked up, or summed: its order does not matter.
+    connections: HashMap<u64, Connection>,
     attached: BTreeMap<SessionId, Attached>,
     lost: BTreeMap<SessionId, u64>,
     /// Connections that ended since the last tick: calls of theirs may still arrive, and hold nothing.
@@ -34,11 +41,10 @@ impl Sessions {
         if self.connections.contains_key(&connection) || self.gone.contains(&connection) {
             return;
         }
-        self.connections.insert(connection, session);
-        let attached = self.attached.entry(session).or_insert_with(|| {
-            let (user, host) = who();
-            Attached { connections: 0, user, host }
-        });
+        let (user, host) = who();
+        self.connections.insert(connection, Connection { session, user: user.clone() });
+        let attached =
+            self.attached.entry(session).or_insert_with(|| Attached { connections: 0, user, host });
         attached.connections += 1;
         self.lost.remove(&session);
     }
@@ -48,10 +54,19 @@ impl Sessions {
         self.attached.get(&session).map(|attached| (attached.user.as_str(), attached.host.as_str()))
     }
 
+    /// How many connections each user has.
+    pub fn connections_by_user(&self) -> BTreeMap<&str, u32> {
+        let mut by_user = BTreeMap::new();
+        for connection in self.connections.values() {
+            *by_user.entry(connection.user.as_str()).or_default() += 1;
+        }
+        by_user
+    }
+
     /// A connection is gone, and with the last one its session.
     pub fn detach(&mut self, connection: u64) {
         self.gone.insert(connection);
-        let Some(session) = self.connections.remove(&connection) else { return };
+        let Some(Connection { session, .. }) = self.connections.remove(&connection) else { return };
         let Some(attached) = self.attached.get_mut(&session) else { return };
         attached.connections -= 1;
         if attached.connections == 0 {
@@ -114,6 +129,9 @@ mod tests {
         sessions.tick(1000, |_| true);
         assert!(!sessions.is_lost_for(ANN, 0));
         assert_eq!(sessions.who(ANN), Some(("ann", "10.0.0.1")));
+        sessions.attach(9, ANN, || ("bob".to_owned(), String::new()));
+        assert_eq!(sessions.connections_by_user(), BTreeMap::from([("ann", 1), ("bob", 1)]));
+        sessions.detach(9);
         sessions.detach(2);
         assert_eq!(sessions.who(ANN), None);
         sessions.tick(1500, |_| true);

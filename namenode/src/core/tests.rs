@@ -9,6 +9,7 @@ mod files;
 mod fleet;
 mod foreseen;
 mod freeing;
+mod inspect;
 mod invalidation;
 mod leases;
 mod permissions;

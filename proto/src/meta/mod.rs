@@ -4,6 +4,7 @@ pub mod admin;
 pub mod attributes;
 pub mod changes;
 pub mod data;
+pub mod inspect;
 pub mod membership;
 pub mod namespace;
 pub mod tree;

@@ -10,6 +10,7 @@ use ringfs_proto::meta::admin::*;
 use ringfs_proto::meta::attributes::*;
 use ringfs_proto::meta::changes::*;
 use ringfs_proto::meta::data::*;
+use ringfs_proto::meta::inspect::*;
 use ringfs_proto::meta::membership::*;
 use ringfs_proto::meta::namespace::*;
 use ringfs_proto::meta::tree::*;
@@ -46,6 +47,7 @@ kinds! {
     ContentSummaryReplyV1 ListOpenFilesRequestV1 ListOpenFilesReplyV1 ListCorruptFilesRequestV1 ListCorruptFilesReplyV1
     AppendRequestV1 AppendReplyV1 TruncateRequestV1 TruncateReplyV1 ConcatRequestV1
     CommitRequestV1 CommitReplyV1
+    CheckFilesRequestV1 CheckFilesReplyV1 ActivityRequestV1 ActivityReplyV1
     SetPermissionRequestV1 SetOwnerRequestV1 SetTimesRequestV1 CheckAccessRequestV1 ChangeAclRequestV1 GetAclRequestV1
     GetAclReplyV1 SetXattrRequestV1 RemoveXattrRequestV1 GetXattrsRequestV1 GetXattrsReplyV1 SetStoragePolicyRequestV1
     GetStoragePoliciesRequestV1 GetStoragePoliciesReplyV1

@@ -97,6 +97,11 @@ impl Copies {
             .collect()
     }
 
+    /// Whether a block is being copied.
+    pub fn is_copied(&self, slot: Slot) -> bool {
+        self.by_slot.get(&slot).is_some_and(|all| all.iter().any(|expected| expected.source.is_some()))
+    }
+
     /// Blocks that are being copied.
     pub fn copied_blocks(&self) -> u64 {
         self.copied_blocks
