@@ -3,6 +3,7 @@
 mod lease;
 mod operate;
 mod replicas;
+mod users;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -43,7 +44,12 @@ enum Command {
         /// The file system [default: RINGFS_URI or the client's configuration]
         #[arg(long, value_name = "URI")]
         fs: Option<String>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
+    /// Show who asks the namenode, how much, and how long it makes them wait.
+    Users(users::Options),
     /// Copy what datanodes had that vanished together, without waiting for them any longer.
     CopyNow {
         /// The file system [default: RINGFS_URI or the client's configuration]
@@ -80,7 +86,10 @@ enum Command {
 pub fn run(options: &Options) -> ExitCode {
     let result = match &options.command {
         Command::Report { fs, json } => report(fs.as_deref(), *json).map(|()| ExitCode::SUCCESS),
-        Command::Topology { fs } => replicas::topology(fs.as_deref()).map(|()| ExitCode::SUCCESS),
+        Command::Topology { fs, json } => {
+            replicas::topology(fs.as_deref(), *json).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Users(options) => users::users(options).map(|()| ExitCode::SUCCESS),
         Command::CopyNow { fs } => replicas::copy_now(fs.as_deref()).map(|()| ExitCode::SUCCESS),
         Command::RecoverLease(options) => lease::recover(options).map(|()| ExitCode::SUCCESS),
         Command::Metrics { address } => metrics(address).map(|()| ExitCode::SUCCESS),

@@ -2,12 +2,16 @@
 
 mod admin;
 mod config_file;
+mod du;
 mod fs;
+mod fsck;
 mod logging;
 mod output;
+mod place;
 mod ready;
 mod servers;
 mod up;
+mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,6 +52,10 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
         words: Vec<std::ffi::OsString>,
     },
+    /// Check that all blocks of a tree can be read, as `hdfs fsck`.
+    Fsck(fsck::Options),
+    /// Count what a tree holds, for each owner if asked.
+    Du(du::Options),
     /// Look after a cluster.
     Admin(admin::Options),
 }
@@ -85,11 +93,13 @@ struct DatanodeOptions {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let words = words::as_clap_has_them(std::env::args_os());
+    let cli = match Cli::try_parse_from(&words) {
         Ok(cli) => cli,
         Err(error) => {
+            let wrong = if words::is_fsck(&words) { fsck::EXIT_FAILED } else { EXIT_CONFIG };
             // Help and version are no errors; a wrong word is one of configuration.
-            let code = if error.use_stderr() { EXIT_CONFIG } else { 0 };
+            let code = if error.use_stderr() { wrong } else { 0 };
             drop(error.print());
             return ExitCode::from(code);
         }
@@ -102,6 +112,8 @@ fn main() -> ExitCode {
         Command::Namenode(options) => servers::run_namenode(&options.config, &options.child),
         Command::Datanode(options) => servers::run_datanode(&options.config, &options.child),
         Command::Fs { words } => fs::run(&words),
+        Command::Fsck(options) => fsck::run(&options),
+        Command::Du(options) => du::run(&options),
         Command::Admin(options) => admin::run(&options),
     }
 }

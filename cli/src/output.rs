@@ -28,6 +28,24 @@ pub fn print_line(text: Arguments<'_>) {
     print(format_args!("{text}\n"));
 }
 
+/// Rows as lines, each column as wide as its widest cell, two spaces apart; numbers stand on the right.
+pub fn align<const COLUMNS: usize>(rows: &[[String; COLUMNS]], are_numbers: [bool; COLUMNS]) -> Vec<String> {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; COLUMNS] = std::array::from_fn(width);
+    let line = |row: &[String; COLUMNS]| {
+        let cells = row.iter().zip(widths).zip(are_numbers);
+        let cells: Vec<String> = cells
+            .map(
+                |((cell, width), is_number)| {
+                    if is_number { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+                },
+            )
+            .collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}
+
 /// Prints a line, as `println!` does, for readers that may go away.
 macro_rules! outln {
     ($($text:tt)*) => { $crate::output::print_line(format_args!($($text)*)) };

@@ -3,24 +3,34 @@
 use std::collections::BTreeMap;
 
 use ringfs_sdk::{Client, FsStats};
+use serde_json::{Value, json};
 
 use super::{connect, state_name};
 use crate::output::outln;
 
 /// Datanodes by rack.
-pub(super) fn topology(fs: Option<&str>) -> Result<(), String> {
+pub(super) fn topology(fs: Option<&str>, is_json: bool) -> Result<(), String> {
     let client = connect(fs).map_err(|error| error.to_string())?;
     let datanodes = client.datanode_report().map_err(|error| error.to_string())?;
-    let mut by_rack: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut by_rack: BTreeMap<&str, Vec<(String, &str)>> = BTreeMap::new();
     for node in &datanodes {
-        let line = format!("{:<22} {}", format!("{}:{}", node.host, node.port), state_name(node.state));
-        by_rack.entry(&node.rack).or_default().push(line);
+        let row = (format!("{}:{}", node.host, node.port), state_name(node.state));
+        by_rack.entry(&node.rack).or_default().push(row);
     }
-    for (rack, mut nodes) in by_rack {
-        nodes.sort_unstable();
+    by_rack.values_mut().for_each(|nodes| nodes.sort_unstable());
+    if is_json {
+        let nodes = |nodes: &[(String, &str)]| -> Vec<Value> {
+            nodes.iter().map(|(address, state)| json!({ "address": address, "state": state })).collect()
+        };
+        let racks: Vec<Value> =
+            by_rack.iter().map(|(rack, all)| json!({ "rack": rack, "datanodes": nodes(all) })).collect();
+        outln!("{:#}", json!({ "racks": racks }));
+        return Ok(());
+    }
+    for (rack, nodes) in by_rack {
         outln!("{rack}");
-        for node in nodes {
-            outln!("  {node}");
+        for (address, state) in nodes {
+            outln!("  {address:<22} {state}");
         }
     }
     Ok(())

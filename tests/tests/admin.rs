@@ -1,0 +1,162 @@
+//! What operators ask: `ringfs fsck`, `du`, `admin users` and `topology`, on a real cluster.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::process::Output;
+
+use ringfs_tests::cluster::{Cluster, Options, Server, file_options};
+use ringfs_tests::wait;
+
+const FILE_BYTES: usize = 100_000;
+const BLOCK_BYTES: u64 = 1 << 20;
+/// Where the data of a file of such a block begins.
+const DATA_OFFSET: u64 = 64 << 10;
+
+fn output(cluster: &Cluster, words: &[&str]) -> Output {
+    let words: Vec<&str> = words.to_vec();
+    cluster.command(&words).env("TZ", "UTC").output().expect("run")
+}
+
+/// Exit code and standard output.
+fn run(cluster: &Cluster, words: &[&str]) -> (i32, String) {
+    let output = output(cluster, words);
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    (output.status.code().unwrap_or(-1), text)
+}
+
+fn json(cluster: &Cluster, words: &[&str]) -> serde_json::Value {
+    let (code, text) = run(cluster, words);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{words:?}: {code}: {error}: {text}"))
+}
+
+fn put(cluster: &Cluster, path: &str, replication: u16) {
+    let mut writer =
+        cluster.client().create_with(path, &file_options(replication, BLOCK_BYTES)).expect("created");
+    writer.write_all(&vec![7; FILE_BYTES]).expect("written");
+    writer.close().expect("closed");
+}
+
+fn block_files(server: &Server) -> Vec<PathBuf> {
+    let files = walkdir::WalkDir::new(server.dir()).into_iter().filter_map(Result::ok);
+    let is_block =
+        |path: &PathBuf| path.components().any(|part| part.as_os_str() == "blocks") && path.is_file();
+    files.map(walkdir::DirEntry::into_path).filter(is_block).collect()
+}
+
+/// Flips a bit in every replica that there is, and has a reader find it.
+fn damage_all(cluster: &Cluster, path: &str) {
+    for file in cluster.datanodes.iter().flat_map(block_files) {
+        let mut byte = [0];
+        let file = File::options().read(true).write(true).open(&file).expect("opened");
+        file.read_exact_at(&mut byte, DATA_OFFSET + 50_000).expect("read");
+        file.write_all_at(&[byte[0] ^ 1], DATA_OFFSET + 50_000).expect("written");
+    }
+    let mut bytes = Vec::new();
+    cluster.client().open(path).expect("opened").read_to_end(&mut bytes).expect_err("damaged");
+}
+
+#[test]
+fn fsck_tells_what_is_wrong_and_deletes_what_cannot_be_read() {
+    let cluster = Cluster::start(&Options { datanodes: 2, ..Options::default() });
+    put(&cluster, "/d/two", 2);
+    cluster.client().mkdirs("/d/empty").expect("made");
+    let (code, text) = run(&cluster, &["fsck", "/", "-files", "-blocks", "-racks"]);
+    assert_eq!(code, 0, "{text}");
+    let blocks = text.lines().filter(|line| line.contains(" Live_repl=2  [/default-rack/127.0.0.1:")).count();
+    assert_eq!(blocks, 1, "{text}");
+    assert!(text.contains("/d/two 100000 bytes, replicated: replication=2, 1 block(s):  OK\n"), "{text}");
+    assert!(text.contains("/d/empty <dir>\n"), "{text}");
+    assert!(
+        text.contains("\nStatus: HEALTHY\n Number of data-nodes:\t2\n Number of racks:\t\t1\n"),
+        "{text}"
+    );
+    assert!(text.ends_with("\n\n\nThe filesystem under path '/' is HEALTHY\n"), "{text}");
+    assert_eq!(run(&cluster, &["fsck", "/none"]).0, 0, "as in HDFS");
+    assert_eq!(run(&cluster, &["fsck", "/", "-blocks"]).0, 255, "only with -files");
+    assert_eq!(run(&cluster, &["fsck", "-list-corruptfileblocks", "/"]).0, 0);
+
+    put(&cluster, "/d/three", 3);
+    let found = json(&cluster, &["fsck", "/", "--json"]);
+    assert_eq!(found["status"], "HEALTHY");
+    assert_eq!(found["files"][0]["path"], "/d/three");
+    assert_eq!(found["totals"]["under_replicated_blocks"], 1);
+    cluster.client().delete("/d/three", false).expect("deleted");
+    wait::until_true("its replicas are gone", || {
+        cluster.datanodes.iter().map(|server| block_files(server).len()).sum::<usize>() == 2
+    });
+
+    damage_all(&cluster, "/d/two");
+    wait::until_true("fsck knows", || run(&cluster, &["fsck", "/"]).0 == 1);
+    let (_, text) = run(&cluster, &["fsck", "/d"]);
+    assert!(text.contains("\n/d/two: CORRUPT block blk_"), "{text}");
+    assert!(text.contains("\n/d/two: CORRUPT 1 blocks of total size 100000 B.\n"), "{text}");
+    assert!(text.contains("  CORRUPT FILES:\t1\n"), "{text}");
+    assert!(text.ends_with("The filesystem under path '/d' is CORRUPT\n"), "{text}");
+    let (code, text) = run(&cluster, &["fsck", "/", "-list-corruptfileblocks"]);
+    assert_eq!(
+        (code, text.lines().nth(1).map(|line| line.ends_with("\t/d/two"))),
+        (255, Some(true)),
+        "{text}"
+    );
+    assert_eq!(run(&cluster, &["fsck", "/", "-delete"]).0, 1);
+    assert_eq!(run(&cluster, &["fsck", "/"]).0, 0);
+    cluster.client().stat("/d/two").expect_err("deleted");
+}
+
+#[test]
+fn files_that_are_written_are_looked_into_when_asked() {
+    let cluster = Cluster::start(&Options::default());
+    let mut writer = cluster.client().create_with("/open", &file_options(1, 0)).expect("created");
+    writer.write_all(&[1; 1000]).expect("written");
+    writer.hflush().expect("flushed");
+    let (code, text) = run(&cluster, &["fsck", "/"]);
+    assert_eq!(code, 0);
+    assert!(text.contains(" Total files:\t0 (Files currently being written: 1)\n"), "{text}");
+    let (code, text) = run(&cluster, &["fsck", "/", "-openforwrite", "-files", "-blocks", "-locations"]);
+    assert_eq!(code, 0);
+    assert!(
+        text.contains("/open 0 bytes, replicated: replication=1, 1 block(s), OPENFORWRITE:  OK\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("Under construction, Expected_repl=1  [DatanodeInfoWithStorage[127.0.0.1:"),
+        "{text}"
+    );
+    writer.close().expect("closed");
+}
+
+#[test]
+fn users_are_told_apart() {
+    let cluster = Cluster::start(&Options::default());
+    put(&cluster, "/a", 1);
+    let bob = ringfs_sdk::Client::builder().user("bob").connect(&cluster.uri()).expect("a client");
+    (0..50).for_each(|_| drop(bob.stat("/a").expect("found")));
+    cluster.client().set_owner("/a", Some("bob"), None).expect("given");
+    let users = json(&cluster, &["admin", "users", "--json"]);
+    let users = users["users"].as_array().expect("users");
+    let bob = users.iter().find(|user| user["user"] == "bob").expect("bob");
+    assert!(bob["calls"].as_u64() >= Some(50) && bob["connections"] == 1 && bob["open_files"] == 0, "{bob}");
+    assert!(run(&cluster, &["admin", "users"]).1.lines().any(|line| line.ends_with("  bob")));
+
+    let usage = json(&cluster, &["du", "--by-user", "--json", "/"]);
+    assert_eq!(
+        (&usage["users"][0]["user"], &usage["users"][0]["usage"]["bytes"]),
+        (&"bob".into(), &100_000.into())
+    );
+    assert_eq!((&usage["total"]["files"], &usage["total"]["directories"]), (&1.into(), &1.into()));
+    let (code, text) = run(&cluster, &["du", "--by-user", "--bytes"]);
+    assert_eq!(code, 0);
+    assert!(
+        text.lines().nth(1).is_some_and(|line| line.starts_with("100000") && line.ends_with("  bob")),
+        "{text}"
+    );
+
+    let topology = json(&cluster, &["admin", "topology", "--json"]);
+    assert_eq!(topology["racks"][0]["datanodes"].as_array().map(Vec::len), Some(1));
+    let report = json(&cluster, &["admin", "report", "--json"]);
+    assert_eq!(report["files"], 1);
+    let plain = ringfs_sdk::Client::builder().user("bob").connect(&cluster.uri()).expect("a client");
+    plain.activity(1).expect("open to all");
+}
