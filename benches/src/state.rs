@@ -115,7 +115,7 @@ impl Generator {
             }),
         )?;
         let last = Some(BlockRefV1 { block, stamp, length: BLOCK_BYTES });
-        self.apply(number, ChangeV1::Complete(CompleteV1 { inode, last, crc: None }))?;
+        self.apply(number, ChangeV1::Complete(CompleteV1 { inode, last, crc: None, tail: None }))?;
         self.replicas.push(Record { event: Event::Finalized, block, stamp, length: BLOCK_BYTES });
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Generator {
     fn empty_file(&mut self, directory: &str, file: u64) -> Result<()> {
         let (source, target) = (format!("{directory}/part-{file:09}"), format!("{directory}/done-{file:09}"));
         let inode = self.create(file, &source)?;
-        self.apply(file, ChangeV1::Complete(CompleteV1 { inode, last: None, crc: None }))?;
+        self.apply(file, ChangeV1::Complete(CompleteV1 { inode, last: None, crc: None, tail: None }))?;
         self.apply(file, ChangeV1::Rename(RenameV1 { source, target: target.clone(), overwrite: false }))?;
         if file.is_multiple_of(2) {
             self.apply(

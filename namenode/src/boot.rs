@@ -16,7 +16,7 @@ use crate::server::StartError;
 use crate::state::{Effect, State};
 use crate::wal::members::{self, Choice, Found};
 use crate::wal::record::RecordV1;
-use crate::wal::{Log, Options, WalError, mirror};
+use crate::wal::{Log, Options, ValuesAt, WalError, mirror};
 
 #[cfg(test)]
 mod crash_tests;
@@ -110,24 +110,24 @@ struct Opening {
 }
 
 impl Opening {
-    fn open(self, on_record: &mut dyn FnMut(RecordV1)) -> Result<Log, WalError> {
+    fn open(self, on_record: &mut dyn FnMut(RecordV1, ValuesAt)) -> Result<Log, WalError> {
         Log::open(self.disk, &self.choice, self.cluster, &self.options, self.from, on_record)
     }
 }
 
 fn replay(open: Opening, state: &mut State) -> Result<Log, WalError> {
     let mut effects = Vec::new();
-    open.open(&mut |record| apply(state, &record, &mut effects))
+    open.open(&mut |record, values_at| apply(state, &record, values_at, &mut effects))
 }
 
 /// One thread reads, verifies and decodes, the other applies: a start takes as long as the slower of them.
 fn replay_on_two_threads(open: Opening, state: &mut State) -> Result<Log, WalError> {
     std::thread::scope(|scope| {
-        let (sender, receiver) = sync_channel::<Vec<RecordV1>>(QUEUED_MAX);
+        let (sender, receiver) = sync_channel::<Vec<(RecordV1, ValuesAt)>>(QUEUED_MAX);
         let read = scope.spawn(move || {
             let mut together = Vec::with_capacity(RECORDS_TOGETHER);
-            let log = open.open(&mut |record| {
-                together.push(record);
+            let log = open.open(&mut |record, values_at| {
+                together.push((record, values_at));
                 if together.len() == RECORDS_TOGETHER {
                     let full = core::mem::replace(&mut together, Vec::with_capacity(RECORDS_TOGETHER));
                     // Nobody receives only when applying has panicked, which ends the start.
@@ -139,13 +139,14 @@ fn replay_on_two_threads(open: Opening, state: &mut State) -> Result<Log, WalErr
         });
         let mut effects = Vec::new();
         for records in receiver {
-            records.iter().for_each(|record| apply(state, record, &mut effects));
+            records.iter().for_each(|(record, values_at)| apply(state, record, *values_at, &mut effects));
         }
         read.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
-fn apply(state: &mut State, record: &RecordV1, effects: &mut Vec<Effect>) {
+fn apply(state: &mut State, record: &RecordV1, values_at: ValuesAt, effects: &mut Vec<Effect>) {
+    state.set_values_at(values_at);
     // A refusal was the answer when the record was written, and is the answer again.
     let _refused_again = state.apply(record, effects);
     effects.clear();

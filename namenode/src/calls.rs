@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ringfs_proto::frame::Header;
 use ringfs_proto::hello::Role;
 use ringfs_proto::ids::{CallId, SessionId};
-use ringfs_proto::meta::{admin, attributes, changes, inspect, membership, namespace, tree};
+use ringfs_proto::meta::{admin, attributes, changes, inspect, membership, namespace, tree, values};
 use ringfs_proto::ops::Op;
 use ringfs_proto::wire::{DecodeError, Message};
 use ringfs_proto::{Code, WireError};
 
+use crate::core::WantedValue;
 use crate::state::Author;
 
 /// Who is at the other end of a connection.
@@ -179,6 +180,8 @@ calls! {
     Commit: changes::CommitRequestV1 => changes::CommitReplyV1;
     CheckFiles: inspect::CheckFilesRequestV1 => inspect::CheckFilesReplyV1;
     Activity: inspect::ActivityRequestV1 => inspect::ActivityReplyV1;
+    Put: values::PutRequestV1 => namespace::FileStatusV1;
+    BatchOpen: values::BatchOpenRequestV1 => values::BatchOpenReplyV1;
     Register: membership::RegisterRequestV1 => membership::RegisterReplyV1;
     Heartbeat: membership::HeartbeatRequestV1 => membership::HeartbeatReplyV1;
     BlockReport: membership::BlockReportRequestV1 => membership::ReportReplyV1;
@@ -221,4 +224,13 @@ pub struct Answer {
     pub header: Header,
     /// The answer.
     pub result: Result<Reply, WireError>,
+    /// Contents of small files that are to be filled in before it is sent, in the order of its blocks.
+    pub values: Vec<WantedValue>,
+}
+
+impl Answer {
+    /// An answer that is ready to be sent.
+    pub fn ready(caller: Arc<Caller>, header: Header, result: Result<Reply, WireError>) -> Self {
+        Self { caller, header, result, values: Vec::new() }
+    }
 }

@@ -13,6 +13,8 @@ pub struct Config {
     /// Directories of the namenode, mirrors of each other. Made by `ringfs namenode --format`; an empty one that is added
     /// later is filled at the next start.
     pub wal_dirs: Vec<PathBuf>,
+    /// Small files, which are kept in the log.
+    pub small_files: SmallFiles,
     /// Address to listen on. Beyond loopback, users are taken at their word.
     pub bind: IpAddr,
     /// RPC port; 0 takes a free one.
@@ -98,6 +100,22 @@ pub enum IoUring {
     Off,
 }
 
+/// Small files, whose bytes are kept in the log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SmallFiles {
+    /// Bytes of the largest file that is kept there, at most 512 KiB; 0: none is.
+    pub inline_bytes_max: u32,
+    /// Bytes of all of them together; beyond that small files go to datanodes, too.
+    pub total_bytes_max: u64,
+}
+
+impl Default for SmallFiles {
+    fn default() -> Self {
+        Self { inline_bytes_max: 64 << 10, total_bytes_max: 16 << 30 }
+    }
+}
+
 /// Who may do what.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -156,6 +174,7 @@ impl Default for Config {
             replication: ringfs_proto::limits::REPLICATION_DEFAULT,
             block_size: ringfs_proto::limits::BLOCK_BYTES_DEFAULT,
             replication_min: 1,
+            small_files: SmallFiles::default(),
             permissions: Permissions::default(),
             groups: Groups::default(),
             access_time_precision_ms: 3_600_000,

@@ -26,6 +26,7 @@ mod tests;
 mod trash;
 mod tree;
 mod truncations;
+mod values;
 mod verification;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -46,6 +47,7 @@ use crate::wal::BatchBuilder;
 use crate::wal::record::RecordV1;
 
 pub use checkpoints::{Copied, Order};
+pub use values::WantedValue;
 
 use checkpoints::Checkpoints;
 use parked::Parked;
@@ -118,6 +120,8 @@ pub struct Core {
     /// Whether a record that frees what was deleted is logged and not applied.
     is_freeing: bool,
     answers: Vec<Answer>,
+    /// Contents of small files for the answer that is being made.
+    wanted: Vec<WantedValue>,
     effects: Vec<Effect>,
     metrics: Metrics,
     usages: Usages,
@@ -176,6 +180,7 @@ impl Core {
             touching: BTreeSet::new(),
             is_freeing: false,
             answers: Vec::new(),
+            wanted: Vec::new(),
             effects: Vec::new(),
             metrics: Metrics::default(),
             usages: Usages::default(),
@@ -208,6 +213,7 @@ impl Core {
     /// A batch is durable up to its record `last`; its builder comes back.
     pub fn durable(&mut self, last: LogIndex, builder: BatchBuilder, now: Now) {
         self.is_writing = false;
+        self.state.set_values_at(builder.placed());
         self.spare.push(builder);
         while self.pending.front().is_some_and(|pending| pending.record.index <= last) {
             if let Some(pending) = self.pending.pop_front() {
@@ -282,7 +288,8 @@ impl Core {
             None => core::mem::replace(&mut self.filling, self.spare.pop().unwrap_or_default()),
         };
         self.metrics.count_batch(batch.count());
-        self.checkpoints.log_bytes += batch.padded_len();
+        // A start does not read values.
+        self.checkpoints.log_bytes += batch.padded_len() - batch.values_len();
         self.is_writing = true;
         Some(batch)
     }
@@ -308,7 +315,9 @@ impl Core {
             self.metrics.count_error(call.request.op());
         }
         let Call { caller, header, .. } = call;
-        self.answers.push(Answer { caller, header, result });
+        let wanted = core::mem::take(&mut self.wanted);
+        let values = if result.is_ok() { wanted } else { Vec::new() };
+        self.answers.push(Answer { caller, header, result, values });
     }
 }
 
@@ -322,6 +331,7 @@ fn audit(call: &Call, result: &Result<Reply, WireError>) {
         Request::ContentSummary(request) => (request.path.as_str(), ""),
         Request::Mkdirs(request) => (request.path.as_str(), ""),
         Request::Create(request) => (request.path.as_str(), ""),
+        Request::Put(request) => (request.file.path.as_str(), ""),
         Request::Rename(request) => (request.source.as_str(), request.target.as_str()),
         Request::Delete(request) => (request.path.as_str(), ""),
         Request::Append(request) => (request.path.as_str(), ""),

@@ -4,6 +4,7 @@
 //! [`rpc`] moves frames, [`server`] ties them together.
 
 pub mod activity;
+pub mod answers;
 pub mod blocks;
 pub mod boot;
 pub mod calls;

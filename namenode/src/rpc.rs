@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ringfs_proto::frame::Header;
 use ringfs_proto::ids::ClusterId;
 use ringfs_proto::limits::CALLS_IN_FLIGHT_MAX;
 use ringfs_proto::metrics::Metric;
@@ -23,13 +24,23 @@ use crate::calls::{Answer, is_urgent};
 use crate::config::Config;
 use crate::groups::Identities;
 use crate::inbox::Inbox;
+use crate::wal::Values;
 
 /// How long a hello, or the rest of a frame that has begun, may take.
 pub const FRAME_DEADLINE: Duration = Duration::from_secs(30);
 /// Threads that move frames.
 const THREADS: usize = 2;
+/// Memory that a call of ordinary size takes while it waits.
+pub(crate) const CALL_BYTES: u32 = 4096;
+/// Threads that read contents of small files, at most, and look up users.
+const BLOCKING_THREADS_MAX: usize = 16;
 /// Pause after accept has failed, for want of descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many calls of ordinary size a call counts for, by its memory.
+fn room_of(header: &Header) -> u32 {
+    1 + header.meta_len / CALL_BYTES
+}
 
 /// What connections share.
 #[derive(Debug)]
@@ -37,6 +48,7 @@ pub(crate) struct Shared {
     inbox: Arc<Inbox>,
     cluster: ClusterId,
     identities: Arc<Identities>,
+    values: Arc<Values>,
     room: Semaphore,
     connections: Mutex<HashMap<u64, mpsc::UnboundedSender<Answer>>>,
     connections_max: usize,
@@ -66,16 +78,23 @@ impl Rpc {
         inbox: Arc<Inbox>,
         cluster: ClusterId,
         identities: Arc<Identities>,
+        values: Arc<Values>,
         config: &Config,
     ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let runtime = builder.worker_threads(THREADS).thread_name("rpc").enable_all().build()?;
+        let runtime = builder
+            .worker_threads(THREADS)
+            .max_blocking_threads(BLOCKING_THREADS_MAX)
+            .thread_name("rpc")
+            .enable_all()
+            .build()?;
         let shared = Arc::new(Shared {
             inbox,
             cluster,
             identities,
+            values,
             room: Semaphore::new(config.calls_queued_max.max(CALLS_IN_FLIGHT_MAX)),
             connections: Mutex::default(),
             connections_max: config.connections_max,
@@ -101,8 +120,8 @@ impl Rpc {
 
     /// Hands answers to the connections that wait for them.
     pub fn deliver(&self, answers: Vec<Answer>) {
-        let with_room = answers.iter().filter(|answer| !is_urgent(answer.header.op)).count();
-        self.shared.room.add_permits(with_room);
+        let with_room = answers.iter().filter(|answer| !is_urgent(answer.header.op));
+        self.shared.room.add_permits(with_room.map(|answer| room_of(&answer.header) as usize).sum());
         let connections = self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
         for answer in answers {
             if let Some(connection) = connections.get(&answer.caller.connection) {

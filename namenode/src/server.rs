@@ -18,16 +18,14 @@ use crate::directory::{self, Directories, DirectoryError};
 use crate::groups::Identities;
 use crate::inbox::Inbox;
 use crate::metrics::Metrics;
-use crate::rpc::Rpc;
+use crate::rpc::{CALL_BYTES, Rpc};
 use crate::topology::Topology;
-use crate::wal::{self, WalError, WalHandle};
+use crate::wal::{self, Values, WalError, WalHandle};
 
 /// Between two looks at the clock when nothing comes in.
 const TICK: Duration = Duration::from_millis(100);
 /// Between two looks at a checkpoint whose disk is slower than the copying.
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(2);
-/// Memory that a call takes while it waits, at most on average.
-const CALL_BYTES: u64 = 4096;
 /// Memory of the process besides the namespace and what calls take.
 const BASE_BYTES: u64 = 256 << 20;
 
@@ -126,6 +124,7 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     let identities = Arc::new(Identities::new(config, superusers).map_err(StartError::Config)?);
     let inbox = Arc::new(Inbox::new(config.calls_queued_per_user_max));
     let log_bytes = log.replayed_bytes();
+    let values = Arc::new(Values::new(disk.clone(), log.status()));
     let completions = inbox.clone();
     let on_complete = move |completion| completions.add(|work| work.completions.push(completion));
     let wal = wal::start(log, config.io_uring, on_complete)?;
@@ -137,7 +136,7 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     let address = SocketAddr::new(config.bind, config.port);
     let listen = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).map_err(listen)?;
-    let rpc = Rpc::start(listener, inbox.clone(), cluster, identities, config).map_err(listen)?;
+    let rpc = Rpc::start(listener, inbox.clone(), cluster, identities, values, config).map_err(listen)?;
     let address = rpc.address();
     let memory_limit_bytes = memory_limit(config);
     tracing::info!(%address, %cluster, memory_limit_bytes, "namenode listens");
@@ -319,12 +318,13 @@ impl Namespace {
         let identity = &self.directories.identity;
         let kind = match order.target {
             Some(target) => checkpoint::Kind::Backup(target, Box::new(identity.clone())),
-            None => checkpoint::Kind::Ordinary(self.wal.status().live()),
+            None => checkpoint::Kind::Ordinary,
         };
+        let beside = checkpoint::Beside { directories: self.wal.status().live(), kept: order.kept };
         let header = checkpoint::format::Header { cluster: identity.cluster.cluster, index: order.index };
         let inbox = self.inbox.clone();
         let on_done = move |done| inbox.add(|work| work.checkpoints.push(done));
-        match checkpoint::start(self.disk.clone(), kind, header, order.rest, on_done) {
+        match checkpoint::start(self.disk.clone(), kind, beside, header, order.rest, on_done) {
             Ok(handle) => self.checkpoint = Some(handle),
             Err(source) => {
                 let path = "checkpoint".into();
@@ -396,7 +396,7 @@ fn memory_limit(config: &Config) -> u64 {
     // A connection may hold one frame that is not complete; calls beyond the queue's bound are not read.
     let half_frames =
         config.connections_max as u64 * (META_BYTES_MAX as u64 / CALLS_IN_FLIGHT_MAX as u64 + (64 << 10));
-    BASE_BYTES + half_frames + config.calls_queued_max as u64 * CALL_BYTES
+    BASE_BYTES + half_frames + config.calls_queued_max as u64 * u64::from(CALL_BYTES)
 }
 
 fn process_user() -> String {

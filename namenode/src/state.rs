@@ -37,7 +37,7 @@ use ringfs_proto::meta::namespace::BlockRefV1;
 
 pub(crate) use apply::check_xattr_size;
 pub use arena::Slot;
-pub use blocks::BlockView;
+pub use blocks::{BlockView, VALUE_INDEX_MAX, VALUE_STAMP, ValueTotals};
 pub use detached::FREE_STEPS_PER_RECORD_MAX;
 pub use extras::{STORAGE_POLICIES, STORAGE_POLICY_DEFAULT};
 pub use glob::Glob;
@@ -60,6 +60,8 @@ use names::Names;
 use principals::Principals;
 use retry::RetryCache;
 use undo::Undo;
+
+use crate::wal::ValuesAt;
 
 /// Inode of `/`.
 pub const ROOT: InodeId = InodeId(1);
@@ -156,6 +158,7 @@ pub struct State {
     last_stamp: Stamp,
     applied: LogIndex,
     time_ms: u64,
+    values_at: ValuesAt,
     is_in_snapshot: bool,
 }
 
@@ -183,6 +186,7 @@ impl State {
             last_stamp: Stamp(0),
             applied: LogIndex(0),
             time_ms: 0,
+            values_at: ValuesAt::default(),
             is_in_snapshot: false,
         };
         let slot = state.inodes.insert(Inode::directory(
@@ -237,6 +241,11 @@ impl State {
     /// Files that are being cut.
     pub fn truncations(&self) -> &Truncations {
         &self.truncations
+    }
+
+    /// What values take of the log.
+    pub fn values(&self) -> &ValueTotals {
+        self.blocks.values()
     }
 
     /// The result of a call that was applied before.

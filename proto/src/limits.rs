@@ -58,7 +58,9 @@ pub const DIRECTORY_ENTRIES_MAX: u32 = 1_048_576;
 pub const FILE_BLOCKS_MAX: u32 = 10_000;
 /// Entries in one page of a listing (HDFS: `dfs.ls.limit`).
 pub const LIST_PAGE_ENTRIES_MAX: u32 = 1000;
-/// Paths in one request of `BatchStat`.
+/// Bytes of the largest file that a namenode may be told to keep itself; also the bytes of such files in one reply.
+pub const INLINE_BYTES_MAX: usize = 512 << 10;
+/// Paths in one request of `BatchStat` and `BatchOpen`.
 pub const BATCH_PATHS_MAX: usize = 1000;
 /// Files that one call of `Concat` moves behind another.
 pub const CONCAT_SOURCES_MAX: usize = 1000;

@@ -1,6 +1,6 @@
 //! The operations of the native protocol: numbers, types, who answers.
 
-use crate::meta::{admin, attributes, changes, data, inspect, membership, namespace, tree};
+use crate::meta::{admin, attributes, changes, data, inspect, membership, namespace, tree, values};
 use crate::wire::Message;
 
 /// An operation with its request and reply types, in one version.
@@ -158,6 +158,12 @@ operations! {
     Concat = 58, 1, changes::ConcatRequestV1 => namespace::DoneV1;
     /// Several changes, all or none.
     Commit = 59, 1, changes::CommitRequestV1 => changes::CommitReplyV1;
+
+    // Small files.
+    /// Makes a file with its content.
+    Put = 80, 1, values::PutRequestV1 => namespace::FileStatusV1;
+    /// Opens many files for reading.
+    BatchOpen = 81, 1, values::BatchOpenRequestV1 => values::BatchOpenReplyV1;
 
     // Datanode to namenode.
     /// A datanode joins, or comes back.

@@ -9,6 +9,8 @@ mod attributes;
 mod inspect;
 #[path = "golden/tree.rs"]
 mod tree;
+#[path = "golden/values.rs"]
+mod values;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -88,6 +90,21 @@ fn located() -> LocatedBlockV1 {
         are_all_nodes: true,
         is_begun: true,
         capability: [0xcc; 64],
+        inline: None,
+    }
+}
+
+fn create_request() -> CreateRequestV1 {
+    CreateRequestV1 {
+        path: "/data/part-0".to_owned(),
+        mode: 0o644,
+        unmasked_mode: 0o644,
+        overwrite: false,
+        create_parents: true,
+        replication: 3,
+        block_size: 1 << 27,
+        checksum: ChecksumType::Crc32c,
+        chunk_bytes: 4096,
     }
 }
 
@@ -127,28 +144,17 @@ fn namespace(examples: &mut Examples) {
         &MkdirsRequestV1 { path: path(), mode: 0o755, unmasked_mode: 0o755, create_parents: true },
     );
     examples.add("Done", &DoneV1 { index: LogIndex(9) });
-    examples.add(
-        "CreateRequest",
-        &CreateRequestV1 {
-            path: path(),
-            mode: 0o644,
-            unmasked_mode: 0o644,
-            overwrite: false,
-            create_parents: true,
-            replication: 3,
-            block_size: 1 << 27,
-            checksum: ChecksumType::Crc32c,
-            chunk_bytes: 4096,
-        },
-    );
-    examples.add("CreateReply", &CreateReplyV1 { status: status() });
+    examples.add("CreateRequest", &create_request());
+    examples.add("CreateReply", &CreateReplyV1 { status: status(), inline_bytes_max: 9 });
     let excluded = vec![DatanodeId([7; 16])];
     examples
         .add("AddBlockRequest", &AddBlockRequestV1 { inode: InodeId(5), previous: Some(block()), excluded });
     examples.add("AddBlockReply", &AddBlockReplyV1 { located: located() });
     examples.add("AbandonBlockRequest", &AbandonBlockRequestV1 { inode: InodeId(5), block: BlockId(6) });
     let acked = vec![AckedReplicaV1 { datanode: DatanodeId([1; 16]), storage: StorageId([2; 16]) }];
-    examples.add("CompleteRequest", &CompleteRequestV1 { inode: InodeId(5), last: Some(block()), acked });
+    let tail = Some(InlineTailV1 { bytes: b"bytes".to_vec(), replaces_last: true });
+    examples
+        .add("CompleteRequest", &CompleteRequestV1 { inode: InodeId(5), last: Some(block()), acked, tail });
     let file = FileRefV1::Path(path());
     examples
         .add("GetBlockLocationsRequest", &GetBlockLocationsRequestV1 { file, offset: 1, length: u64::MAX });
@@ -243,6 +249,7 @@ fn admin(examples: &mut Examples) {
         chunk_bytes: 4096,
         packet_bytes: 1 << 19,
         trash_interval_minutes: 360,
+        inline_bytes_max: 65_536,
     };
     examples.add("ServerDefaultsReply", &defaults);
     examples.add("CheckpointRequest", &CheckpointRequestV1 { target: "/backup".to_owned() });
@@ -466,6 +473,7 @@ fn every_message_has_its_golden_bytes() {
         inspect::all,
         tree::reads,
         tree::changes,
+        values::all,
     ] {
         add(&mut examples);
     }

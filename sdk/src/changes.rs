@@ -44,7 +44,8 @@ impl Client {
         let request = AppendRequestV1 { path: path.to_owned(), new_block: options.new_block };
         let reply = self.shared.namenode.call::<Append>("append to", path, &request)?;
         let options = CreateOptions { reuse: options.reuse, ..CreateOptions::default() };
-        Ok(Writer::behind(self.shared.clone(), path, &reply.status, reply.last, &options))
+        let writer = Writer::behind(self.shared.clone(), path, &reply.status, reply.last, &options);
+        Ok(writer.with_inline(reply.inline_bytes_max))
     }
 
     /// Cuts a closed file. Returns whether it has its new length. If not, its last block is being copied up to there: until

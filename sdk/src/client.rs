@@ -265,7 +265,14 @@ impl Client {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn create_with(&self, path: &str, options: &CreateOptions) -> Result<Writer> {
-        let request = CreateRequestV1 {
+        let request = self.to_create(path, options);
+        let reply = self.shared.namenode.call::<Create>("create", path, &request)?;
+        let writer = Writer::new(self.shared.clone(), path, &reply.status, options);
+        Ok(writer.with_inline(reply.inline_bytes_max))
+    }
+
+    pub(crate) fn to_create(&self, path: &str, options: &CreateOptions) -> CreateRequestV1 {
+        CreateRequestV1 {
             path: path.to_owned(),
             mode: options.mode & !self.umask(),
             unmasked_mode: options.mode,
@@ -275,9 +282,7 @@ impl Client {
             block_size: options.block_size,
             checksum: ChecksumType::Crc32c,
             chunk_bytes: CHUNK_BYTES_NATIVE,
-        };
-        let reply = self.shared.namenode.call::<Create>("create", path, &request)?;
-        Ok(Writer::new(self.shared.clone(), path, &reply.status, options))
+        }
     }
 
     /// Opens a file for reading.

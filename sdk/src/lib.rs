@@ -45,6 +45,7 @@ mod net;
 mod patience;
 mod read;
 mod retry;
+mod small;
 pub mod transport;
 mod tree;
 mod write;

@@ -44,6 +44,8 @@ impl Retries {
 
 fn is_worth_another_try(fault: &Fault) -> bool {
     match fault {
+        // Contents that the namenode keeps itself: it has looked at every copy.
+        Fault::Wire(error) if error.code == Code::BlockCorrupt => false,
         Fault::Wire(error) => matches!(error.code.retry(), Retry::SameNode | Retry::OtherNode),
         _ => fault.is_connection(),
     }

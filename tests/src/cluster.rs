@@ -239,7 +239,9 @@ impl Cluster {
         let more = &options.namenode_toml;
         let wal_dirs =
             if more.contains("wal_dirs =") { String::new() } else { format!("wal_dirs = [{wal:?}]\n") };
-        let config = format!("http_port = 0\nport = 0\n{wal_dirs}{}{more}", bind(0))
+        // Most tests look at what datanodes do, with little files.
+        let inline = if more.contains("small_files") { "" } else { "small_files.inline_bytes_max = 0\n" };
+        let config = format!("http_port = 0\nport = 0\n{wal_dirs}{inline}{}{more}", bind(0))
             .replace("NAMENODE_DIR", &namenode.dir.to_string_lossy());
         let config_file = namenode.config_file();
         fs::write(&config_file, &config).expect("written");

@@ -11,7 +11,7 @@ use ringfs_proto::meta::namespace::BlockRefV1;
 
 use super::*;
 use crate::checkpoint::format::Header;
-use crate::checkpoint::{Kind, Run};
+use crate::checkpoint::{Beside, Kind, Run};
 use crate::state::{Applied, Snapshot};
 use crate::wal::record::{
     AddBlockV1, ChangeV1, CompleteV1, CreateV1, DeleteV1, FenceWriterV1, MkdirsV1, RenameV1,
@@ -136,7 +136,7 @@ fn record(index: u64, inode: InodeId) -> RecordV1 {
             block: block.block,
             stamp: Stamp(block.stamp.0 + 1),
         }),
-        3 => ChangeV1::Complete(CompleteV1 { inode, last: Some(block), crc: None }),
+        3 => ChangeV1::Complete(CompleteV1 { inode, last: Some(block), crc: None, tail: None }),
         4 => ChangeV1::Rename(RenameV1 { source: file, target, overwrite: false }),
         5 if round % 2 == 1 => {
             ChangeV1::Delete(DeleteV1 { path: target, recursive: false, is_subtree_permitted: true })
@@ -249,8 +249,8 @@ impl<'a> Process<'a> {
         let (snapshot, rest) = self.booted.state.begin_snapshot();
         let header =
             Header { cluster: self.booted.directories.identity.cluster.cluster, index: snapshot.index() };
-        let kind = Kind::Ordinary(self.booted.log.status().live());
-        let Ok(mut run) = Run::begin(self.disk.clone(), kind, header) else { return false };
+        let beside = Beside { directories: self.booted.log.status().live(), ..Beside::default() };
+        let Ok(mut run) = Run::begin(self.disk.clone(), Kind::Ordinary, beside, header) else { return false };
         let is_written = rest.into_sections().all(|section| run.section(&section).is_ok());
         self.run = Some((run, snapshot));
         is_written

@@ -14,6 +14,7 @@ mod run;
 mod tests;
 mod thread;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +24,7 @@ use ringfs_proto::ids::LogIndex;
 use crate::wal::{WalError, segment};
 
 pub use read::load;
-pub use run::{Done, Kind, Run, Written};
+pub use run::{Beside, Done, Kind, Run, Written};
 pub use thread::{Handle, start};
 
 /// Checkpoints that are kept.
@@ -112,14 +113,14 @@ pub fn set_aside(disk: &dyn Disk, directory: &Path, index: LogIndex) -> io::Resu
 ///
 /// # Errors
 /// What the operating system says.
-pub fn prune(disk: &dyn Disk, directory: &Path) -> Result<(), WalError> {
+pub fn prune(disk: &dyn Disk, directory: &Path, kept: &BTreeSet<LogIndex>) -> Result<(), WalError> {
     let found = list(disk, directory).map_err(crate::wal::io_error("list", directory))?;
     let Some(oldest) = found.len().checked_sub(KEPT) else { return Ok(()) };
     for index in &found[..oldest] {
         let path = path(directory, *index);
         disk.remove(&path).map_err(crate::wal::io_error("remove", &path))?;
     }
-    segment::remove_up_to(disk, directory, found[oldest])?;
+    segment::remove_up_to(disk, directory, found[oldest], kept)?;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Writing one checkpoint, without threads: into every live directory, or into a directory of its own as a backup.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use super::format::{self, Header, SectionHeader};
 use super::{CheckpointError, PART, io_error, path, prune};
 use crate::directory::{Identity, create_durably};
 use crate::state::Section;
-use crate::wal::WalError;
+use crate::wal::{WalError, mirror, segment};
 
 /// What is written is synced in parts, so that the log never waits behind a whole checkpoint.
 const SYNC_BYTES: u64 = 16 << 20;
@@ -19,10 +20,19 @@ const SYNC_BYTES: u64 = 16 << 20;
 /// Where a checkpoint goes.
 #[derive(Debug, Clone)]
 pub enum Kind {
-    /// Beside the log, in these directories; what it makes needless is removed.
-    Ordinary(Vec<PathBuf>),
+    /// Beside the log; what it makes needless is removed.
+    Ordinary,
     /// Into an empty or missing directory, together with what a start needs.
     Backup(PathBuf, Box<Identity>),
+}
+
+/// The log that a checkpoint is of.
+#[derive(Debug, Clone, Default)]
+pub struct Beside {
+    /// Its live directories.
+    pub directories: Vec<PathBuf>,
+    /// Segments in which the checkpoint has values: they stay, and a backup has copies of them.
+    pub kept: BTreeSet<LogIndex>,
 }
 
 /// A checkpoint on stable storage.
@@ -50,6 +60,7 @@ pub struct Done {
 pub struct Run {
     disk: Arc<dyn Disk>,
     kind: Kind,
+    beside: Beside,
     header: Header,
     files: Vec<(PathBuf, Arc<dyn DiskFile>)>,
     failed: Vec<(PathBuf, io::Error)>,
@@ -63,9 +74,14 @@ impl Run {
     ///
     /// # Errors
     /// `Target` when a backup's directory is not empty; what the operating system says.
-    pub fn begin(disk: Arc<dyn Disk>, kind: Kind, header: Header) -> Result<Self, CheckpointError> {
+    pub fn begin(
+        disk: Arc<dyn Disk>,
+        kind: Kind,
+        beside: Beside,
+        header: Header,
+    ) -> Result<Self, CheckpointError> {
         let directories = match &kind {
-            Kind::Ordinary(directories) => directories.clone(),
+            Kind::Ordinary => beside.directories.clone(),
             Kind::Backup(target, _) => {
                 make_empty(&*disk, target)?;
                 vec![target.clone()]
@@ -79,7 +95,7 @@ impl Run {
                 Err(error) => failed.push((directory, error)),
             }
         }
-        let mut run = Self { disk, kind, header, files, failed, offset: 0, synced: 0, sections: 0 };
+        let mut run = Self { disk, kind, beside, header, files, failed, offset: 0, synced: 0, sections: 0 };
         run.check_left()?;
         run.write(&header.encode())?;
         Ok(run)
@@ -126,8 +142,9 @@ impl Run {
             disk.sync_directory(directory)
         })?;
         match &self.kind {
-            Kind::Ordinary(_) => self.prune(),
+            Kind::Ordinary => self.prune(),
             Kind::Backup(target, identity) => {
+                self.copy_values(target)?;
                 identity.store(&*disk, target).map_err(|error| CheckpointError::Target {
                     path: target.clone(),
                     reason: error.to_string(),
@@ -137,11 +154,28 @@ impl Run {
         Ok(Written { directory: self.files[0].0.clone(), index, bytes: self.offset })
     }
 
+    /// The contents of small files lie in the log.
+    fn copy_values(&self, target: &Path) -> Result<(), CheckpointError> {
+        for first in &self.beside.kept {
+            let to = segment::path(target, *first);
+            let sources = self.beside.directories.iter().map(|directory| segment::path(directory, *first));
+            let mut copied = Err(io::ErrorKind::NotFound.into());
+            for from in sources {
+                copied = mirror::copy(&*self.disk, &from, &to);
+                if copied.is_ok() {
+                    break;
+                }
+            }
+            copied.map_err(io_error("copy the values of", &to))?;
+        }
+        Ok(())
+    }
+
     /// Only now, when it is durable everywhere, what it covers may go.
     fn prune(&mut self) {
         if self.failed.is_empty() {
             for (directory, _) in &self.files {
-                if let Err(error) = prune(&*self.disk, directory) {
+                if let Err(error) = prune(&*self.disk, directory, &self.beside.kept) {
                     tracing::warn!(error = %error.chain(), "could not remove what a checkpoint has made needless");
                 }
             }

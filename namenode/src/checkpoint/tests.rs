@@ -43,10 +43,11 @@ fn state(directories: u64) -> State {
 
 fn write(state: &mut State, directories: &[&Path]) -> Done {
     let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
-    let kind = Kind::Ordinary(directories.iter().map(|path| path.to_path_buf()).collect());
+    let directories = directories.iter().map(|path| path.to_path_buf()).collect();
+    let beside = Beside { directories, ..Beside::default() };
     let (mut snapshot, rest) = state.begin_snapshot();
     let header = Header { cluster: CLUSTER, index: snapshot.index() };
-    let mut run = Run::begin(disk, kind, header).expect("begun");
+    let mut run = Run::begin(disk, Kind::Ordinary, beside, header).expect("begun");
     rest.into_sections().try_for_each(|section| run.section(&section)).expect("written");
     while !snapshot.is_done() {
         if let Some(section) = state.copy(&mut snapshot, 100).1 {
@@ -119,7 +120,7 @@ fn a_backup_goes_into_an_empty_directory_only() {
     let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
     let kind = Kind::Backup(temp.path().to_owned(), Box::new(identity));
     let header = Header { cluster: CLUSTER, index: LogIndex(1) };
-    let refused = Run::begin(disk, kind, header);
+    let refused = Run::begin(disk, kind, Beside::default(), header);
     assert!(matches!(refused, Err(CheckpointError::Target { .. })));
 }
 

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use ringfs_disk::Disk;
 
 use super::format::Header;
-use super::run::{Done, Kind, Run};
+use super::run::{Beside, Done, Kind, Run};
 use super::{CheckpointError, io_error};
 use crate::state::{Rest, Section};
 
@@ -71,6 +71,7 @@ impl Drop for Handle {
 pub fn start(
     disk: Arc<dyn Disk>,
     kind: Kind,
+    beside: Beside,
     header: Header,
     rest: Rest,
     on_done: impl FnOnce(Done) + Send + 'static,
@@ -78,7 +79,7 @@ pub fn start(
     let (messages, receiver) = channel();
     let queued = Arc::new(AtomicUsize::new(0));
     let taken = queued.clone();
-    let write = move || match Run::begin(disk, kind, header) {
+    let write = move || match Run::begin(disk, kind, beside, header) {
         Ok(run) => drop(write(run, rest, &receiver, &taken).map(on_done)),
         Err(error) => on_done(Done { result: Err(error), failed: Vec::new() }),
     };

@@ -64,7 +64,7 @@ impl Core {
     }
 
     /// Gives a call back that comes for the first time; every other is answered, or joins the one in flight.
-    pub(super) fn unknown(&mut self, call: Call, now: Now) -> Option<Call> {
+    pub(super) fn unknown(&mut self, mut call: Call, now: Now) -> Option<Call> {
         let key = (call.caller.session, call.call);
         if let Some(outcome) = self.state.retry_result(key.0, key.1).cloned() {
             let result = self.reply_to(&call, &outcome, now);
@@ -76,6 +76,8 @@ impl Core {
         } else if let Some(index) = self.in_flight.get(&key) {
             let first = self.pending.front().map_or(*index, |pending| pending.record.index);
             if let Some(pending) = self.pending.get_mut((index.0 - first.0) as usize) {
+                // Its bytes are in the log by the copy before.
+                drop(call.request.take_values());
                 pending.waiters.push(call);
             }
         } else {
@@ -114,7 +116,8 @@ impl Core {
                     create_parents: request.create_parents,
                 }))
             }
-            Request::Create(request) => self.filter_create(request),
+            Request::Create(request) => log(ChangeV1::Create(self.created(request)?)),
+            Request::Put(request) => log(self.filter_put(request)?),
             Request::AddBlock(request) => self.filter_add_block(request, call, now),
             Request::AbandonBlock(request) => {
                 self.check_safe_mode(&format!("abandon block {}", request.block))?;
@@ -164,7 +167,8 @@ impl Core {
         Ok(Filtered::Log(ChangeV1::SetReplication(change), Promise::default()))
     }
 
-    fn filter_create(&self, request: &CreateRequestV1) -> Result<Filtered, WireError> {
+    /// The file that a request makes.
+    pub(super) fn created(&self, request: &CreateRequestV1) -> Result<CreateV1, WireError> {
         self.check_safe_mode(&format!("create file {}", request.path))?;
         let path = Components::parse(&request.path)?;
         let invalid = |message| Err(WireError::new(Code::InvalidArgument, message));
@@ -176,7 +180,7 @@ impl Core {
                 "checksum chunk of {chunk} bytes is not a power of two from {CHUNK_BYTES_MIN} to {CHUNK_BYTES_MAX}"
             ));
         }
-        let change = CreateV1 {
+        Ok(CreateV1 {
             path: path.canonical(),
             mode: request.mode,
             unmasked_mode: request.unmasked_mode,
@@ -186,8 +190,7 @@ impl Core {
             block_size,
             checksum: request.checksum,
             chunk_bytes: chunk,
-        };
-        Ok(Filtered::Log(ChangeV1::Create(change), Promise::default()))
+        })
     }
 
     /// Replication and block size of a new file: the default's where the caller says nothing.
@@ -269,13 +272,15 @@ impl Core {
         WireError::new(code, message)
     }
 
-    fn filter_complete(&self, request: &CompleteRequestV1, call: &Call) -> Result<Filtered, WireError> {
+    fn filter_complete(&mut self, request: &CompleteRequestV1, call: &Call) -> Result<Filtered, WireError> {
         self.check_safe_mode(&format!("close inode {}", request.inode))?;
         self.check_not_recovering(request.inode, call.caller.session)?;
         if let Some(block) = self.unreported(request.last) {
             return Ok(Filtered::Park(block));
         }
-        let change = CompleteV1 { inode: request.inode, last: request.last, crc: self.crc_of(request.last) };
+        let tail = request.tail.as_ref().map(|tail| self.filter_tail(tail)).transpose()?;
+        let (last, crc) = (request.last, self.crc_of(request.last));
+        let change = CompleteV1 { inode: request.inode, last, crc, tail };
         Ok(Filtered::Log(ChangeV1::Complete(change), Promise::default()))
     }
 
@@ -313,7 +318,8 @@ impl Core {
         }
     }
 
-    fn log(&mut self, call: Call, change: ChangeV1, promise: Promise, now: Now) {
+    fn log(&mut self, mut call: Call, change: ChangeV1, promise: Promise, now: Now) {
+        let values = call.request.take_values();
         let Call { caller, call: id, lowest_unanswered, .. } = &call;
         let by = By {
             session: caller.session,
@@ -322,7 +328,7 @@ impl Core {
             user: caller.user.clone(),
             credentials: caller.credentials.clone(),
         };
-        self.log_by(by, change, vec![call], promise, now);
+        self.log_by(by, change, &values, vec![call], promise, now);
     }
 
     /// Logs a change of the namenode itself. `call` is answered when it is applied.
@@ -334,10 +340,25 @@ impl Core {
             user: String::new(),
             credentials: Credentials::privileged(),
         };
-        self.log_by(by, change, call.into_iter().collect(), Promise::default(), now);
+        self.log_by(by, change, &[], call.into_iter().collect(), Promise::default(), now);
     }
 
-    fn log_by(&mut self, by: By, change: ChangeV1, waiters: Vec<Call>, promise: Promise, now: Now) {
+    fn log_by(
+        &mut self,
+        by: By,
+        mut change: ChangeV1,
+        values: &[Vec<u8>],
+        waiters: Vec<Call>,
+        promise: Promise,
+        now: Now,
+    ) {
+        if self.filling.is_full() {
+            let empty: BatchBuilder = self.spare.pop().unwrap_or_default();
+            self.full.push_back(core::mem::replace(&mut self.filling, empty));
+        }
+        for (value, bytes) in change.values_mut().into_iter().zip(values) {
+            value.at = self.filling.push_value(bytes);
+        }
         let last = self.pending.back().map(|pending| (pending.record.index, pending.record.time_ms));
         let (index, time_ms) = last.unwrap_or((self.state.applied(), self.state.time_ms()));
         let record = RecordV1 {
@@ -352,10 +373,6 @@ impl Core {
             is_privileged: by.credentials.is_privileged,
             change,
         };
-        if self.filling.is_full() {
-            let empty: BatchBuilder = self.spare.pop().unwrap_or_default();
-            self.full.push_back(core::mem::replace(&mut self.filling, empty));
-        }
         self.filling.push(&record);
         if record.session != SessionId::default() {
             self.in_flight.insert((record.session, record.call), record.index);
@@ -438,10 +455,13 @@ impl Core {
         match (&call.request, applied) {
             (Request::Create(_), Applied::Created(inode)) => {
                 let status = self.state.stat_inode(inode).ok_or_else(|| gone(inode))?;
-                Ok(Reply::Create(CreateReplyV1 { status }))
+                Ok(Reply::Create(CreateReplyV1 { status, inline_bytes_max: self.inline_bytes_max() }))
             }
             (Request::Complete(_), Applied::Completed(inode)) => {
                 self.state.stat_inode(inode).map(Reply::Complete).ok_or_else(|| gone(inode))
+            }
+            (Request::Put(_), Applied::Completed(inode)) => {
+                self.state.stat_inode(inode).map(Reply::Put).ok_or_else(|| gone(inode))
             }
             (Request::AddBlock(request), Applied::BlockAdded(block)) => {
                 let located = self.locate_for_writing(request.inode, block, call, now)?;

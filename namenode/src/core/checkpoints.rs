@@ -3,6 +3,7 @@
 //! The copying takes a bounded number of inodes per turn, so that operations never wait for it; writing is the business of
 //! the shell. One checkpoint at a time: of those that an operator asks for meanwhile, each is told that one is running.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use ringfs_proto::ids::LogIndex;
@@ -26,6 +27,8 @@ pub struct Order {
     pub target: Option<PathBuf>,
     /// What it holds besides inodes.
     pub rest: Rest,
+    /// Segments of the log in which it has values.
+    pub kept: BTreeSet<LogIndex>,
 }
 
 /// What a turn has copied.
@@ -175,7 +178,8 @@ impl Core {
         (checkpoints.is_running, checkpoints.is_backup) = (true, target.is_some());
         checkpoints.log_bytes_at_begin = checkpoints.log_bytes;
         checkpoints.snapshot = Some(snapshot);
-        checkpoints.order = Some(Order { index, target, rest });
+        let kept = self.state.values().by_segment.keys().copied().collect();
+        checkpoints.order = Some(Order { index, target, rest, kept });
     }
 
     fn end_copying(&mut self) {

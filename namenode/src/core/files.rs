@@ -29,7 +29,8 @@ impl Core {
         let path = path.canonical();
         let file = self.state.file_ref(&FileRefV1::Path(path.clone()))?;
         let last = self.state.last_block_of(&file);
-        let goes_on = |last: &BlockView| !last.is_open && last.block.length < file.block_size;
+        let goes_on =
+            |last: &BlockView| !last.is_open && last.value.is_none() && last.block.length < file.block_size;
         let Some(view) = last.filter(|last| !request.new_block && goes_on(last)) else {
             return Ok(ChangeV1::Append(AppendV1 { path, reopened: None, pipeline: Vec::new() }));
         };
@@ -53,6 +54,7 @@ impl Core {
         let path = self.path_for(call, path, Asked::target(Access::WRITE))?.canonical();
         let file = self.state.file_ref(&FileRefV1::Path(path.clone()))?;
         let cut = match self.state.cut_at(&file, *length).filter(|_| file.session.is_none()) {
+            Some(view) if view.value.is_some() => None,
             Some(view) if self.holders_now(&view).is_empty() => {
                 return Err(self.not_replicated("truncate", &path, view.block));
             }
@@ -98,7 +100,9 @@ impl Core {
             Some(view) => Some(self.locate(&file, &view, call, now)),
             None => None,
         };
-        Ok(Reply::Append(AppendReplyV1 { status, last }))
+        let mut last = last;
+        self.want_values(last.as_mut_slice());
+        Ok(Reply::Append(AppendReplyV1 { status, last, inline_bytes_max: self.inline_bytes_max() }))
     }
 
     fn reopened_block(

@@ -131,6 +131,7 @@ impl Core {
                 self.sessions.hold(record.session);
                 self.take_over_if_held(&change.path, record.session, outcome, now);
             }
+            ChangeV1::Put(change) => self.take_over_if_held(&change.file.path, record.session, outcome, now),
             ChangeV1::Append(change) => {
                 self.sessions.hold(record.session);
                 self.take_over_if_held(&change.path, record.session, outcome, now);

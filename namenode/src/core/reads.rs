@@ -42,14 +42,16 @@ impl Core {
                 chunk_bytes: CHUNK_BYTES_NATIVE,
                 packet_bytes: PACKET_DATA_BYTES_DEFAULT as u32,
                 trash_interval_minutes: self.config.trash_interval_minutes,
+                inline_bytes_max: self.inline_bytes_max(),
             })),
             Request::CheckFiles(request) => self.check_files(request, call).map(Reply::CheckFiles),
             Request::Activity(request) => Ok(Reply::Activity(self.activity(request, now))),
+            Request::BatchOpen(request) => self.batch_open(request, call, now),
             _ => return self.attribute_read(call).or_else(|| self.tree_read(call, now)),
         })
     }
 
-    fn locations(
+    pub(super) fn locations(
         &mut self,
         request: &GetBlockLocationsRequestV1,
         call: &Call,
@@ -59,7 +61,9 @@ impl Core {
         let file = self.state.file_ref(&request.file)?;
         let views: Vec<BlockView> =
             self.state.blocks_in(&file, request.offset, request.length).take(LOCATED_BLOCKS_MAX).collect();
-        let blocks = views.into_iter().map(|view| self.locate(&file, &view, call, now)).collect();
+        let mut blocks: Vec<LocatedBlockV1> =
+            views.into_iter().map(|view| self.locate(&file, &view, call, now)).collect();
+        self.want_values(&mut blocks);
         let status = self.state.stat_inode(file.inode);
         let gone = || WireError::new(Code::NotFound, format!("inode {} does not exist", file.inode));
         let status = status.ok_or_else(gone)?;
@@ -75,6 +79,13 @@ impl Core {
         call: &Call,
         now: Now,
     ) -> LocatedBlockV1 {
+        if view.value.is_some() {
+            return LocatedBlockV1 {
+                inline: Some(Vec::new()),
+                capability: [0; size_of::<CapabilityBytes>()],
+                ..self.located(file, view, &[], Mode::Read, call, now)
+            };
+        }
         let mut storages: Vec<StorageIndex> = self.blocks.storages(view.slot).collect();
         let (mut are_all_nodes, mut is_begun) = (true, true);
         if view.is_open {
@@ -157,6 +168,7 @@ impl Core {
             are_all_nodes: true,
             is_begun: false,
             capability: self.sign(file, view, mode, call, now),
+            inline: None,
         }
     }
 

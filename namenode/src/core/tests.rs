@@ -296,7 +296,7 @@ fn create(path: &str) -> Request {
 }
 
 fn complete(inode: InodeId, last: BlockRefV1) -> Request {
-    Request::Complete(CompleteRequestV1 { inode, last: Some(last), acked: Vec::new() })
+    Request::Complete(CompleteRequestV1 { inode, last: Some(last), acked: Vec::new(), tail: None })
 }
 
 fn delete(path: &str) -> Request {

@@ -22,9 +22,10 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
-use super::{FRAME_DEADLINE, Shared};
+use super::{FRAME_DEADLINE, Shared, room_of};
 use crate::calls::{Answer, Call, Caller, Credentials, Request};
 use crate::groups::Identities;
+use crate::wal::Values;
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 64 << 10;
@@ -32,6 +33,8 @@ const READ_BYTES: usize = 64 << 10;
 const CREDENTIALS_PAUSE: Duration = Duration::from_secs(1);
 /// Answers that are written at once.
 const ANSWERS_PER_WRITE: usize = 512;
+/// Bytes of files that are written at once; one answer may have more.
+const VALUES_PER_WRITE_BYTES: usize = 1 << 20;
 
 /// Why a connection was closed by this side.
 #[derive(Debug, thiserror::Error)]
@@ -86,7 +89,8 @@ async fn run(
     let (answers, waiting) = mpsc::unbounded_channel();
     shared.connections.lock().unwrap_or_else(PoisonError::into_inner).insert(number, answers);
     let in_flight = Arc::new(Semaphore::new(CALLS_IN_FLIGHT_MAX));
-    let writing = tokio::spawn(write_answers(writer, waiting, in_flight.clone()));
+    let values = shared.values.clone();
+    let writing = tokio::spawn(write_answers(writer, waiting, in_flight.clone(), values));
     let read = tokio::select! {
         read = read_calls(reader, &caller, shared, &in_flight) => read,
         _ = stopped.changed() => Ok(()),
@@ -271,7 +275,7 @@ fn decode_calls(bytes: &[u8], caller: &Arc<Caller>, decoded: &mut Decoded) -> Re
                 let call = Call { caller: caller.clone(), call, lowest_unanswered, header, request };
                 if call.request.is_urgent() { decoded.urgent.push(call) } else { decoded.calls.push(call) }
             }
-            Err(error) => decoded.refused.push(Answer { caller: caller.clone(), header, result: Err(error) }),
+            Err(error) => decoded.refused.push(Answer::ready(caller.clone(), header, Err(error))),
         }
     }
     Ok(used)
@@ -280,7 +284,8 @@ fn decode_calls(bytes: &[u8], caller: &Arc<Caller>, decoded: &mut Decoded) -> Re
 /// What an unanswered call counts towards its connection's bound: answers that are large count more, so that a peer
 /// that asks and does not read holds little memory.
 fn weight(header: &Header) -> u32 {
-    if matches!(header.op, Op::List | Op::GetBlockLocations | Op::DatanodeReport) { 32 } else { 1 }
+    let is_large = matches!(header.op, Op::List | Op::GetBlockLocations | Op::BatchOpen | Op::DatanodeReport);
+    if is_large { 32 } else { room_of(header) }
 }
 
 /// Hands calls over, once this connection and the inbox have room for them.
@@ -289,7 +294,8 @@ async fn hand_over(decoded: &mut Decoded, shared: &Shared, in_flight: &Semaphore
         // The lane of the datanodes is bounded by what each may have in flight, and waits for nobody.
         shared.inbox.add(|work| work.urgent.append(&mut decoded.urgent));
     }
-    for (semaphore, count) in [(in_flight, decoded.weight), (&shared.room, decoded.calls.len() as u32)] {
+    let room = decoded.calls.iter().map(|call| room_of(&call.header)).sum();
+    for (semaphore, count) in [(in_flight, decoded.weight), (&shared.room, room)] {
         // Neither semaphore is ever closed. The permits come back with the answers.
         if let Ok(permits) = semaphore.acquire_many(count).await {
             permits.forget();
@@ -298,7 +304,7 @@ async fn hand_over(decoded: &mut Decoded, shared: &Shared, in_flight: &Semaphore
     decoded.weight = 0;
     if !decoded.calls.is_empty() {
         let refused = shared.inbox.add_calls(&mut decoded.calls);
-        shared.room.add_permits(refused.len());
+        shared.room.add_permits(refused.iter().map(|call| room_of(&call.header) as usize).sum());
         shared.busy.fetch_add(refused.len() as u64, Ordering::Relaxed);
         decoded.refused.extend(refused.into_iter().map(busy));
     }
@@ -312,7 +318,7 @@ async fn hand_over(decoded: &mut Decoded, shared: &Shared, in_flight: &Semaphore
 
 fn busy(call: Call) -> Answer {
     let message = format!("too many calls of user {} wait", call.caller.user);
-    Answer { caller: call.caller, header: call.header, result: Err(WireError::new(Code::Busy, message)) }
+    Answer::ready(call.caller, call.header, Err(WireError::new(Code::Busy, message)))
 }
 
 /// Writes answers until the server or the peer has enough.
@@ -320,25 +326,54 @@ async fn write_answers(
     mut writer: OwnedWriteHalf,
     mut waiting: mpsc::UnboundedReceiver<Answer>,
     in_flight: Arc<Semaphore>,
+    values: Arc<Values>,
 ) {
     let mut answers = Vec::new();
     let mut bytes = Vec::new();
     while waiting.recv_many(&mut answers, ANSWERS_PER_WRITE).await > 0 {
-        let weight: u32 = answers.iter().map(|answer| weight(&answer.header)).sum();
-        for answer in answers.drain(..) {
-            match answer.result {
-                Ok(reply) => {
-                    frame::append(&mut bytes, answer.header.reply(), 0, |meta| reply.encode_into(meta));
+        while !answers.is_empty() {
+            let now: Vec<Answer> = answers.drain(..written_together(&answers)).collect();
+            let weight: u32 = now.iter().map(|answer| weight(&answer.header)).sum();
+            let Some(now) = filled(now, &values).await else { return };
+            for answer in now {
+                match answer.result {
+                    Ok(reply) => {
+                        frame::append(&mut bytes, answer.header.reply(), 0, |meta| reply.encode_into(meta));
+                    }
+                    Err(error) => frame::append_error(&mut bytes, &answer.header, &error),
                 }
-                Err(error) => frame::append_error(&mut bytes, &answer.header, &error),
             }
+            let written = timeout(FRAME_DEADLINE, writer.write_all(&bytes)).await;
+            if !matches!(written, Ok(Ok(()))) {
+                return;
+            }
+            bytes.clear();
+            bytes.shrink_to(READ_BYTES * 16);
+            in_flight.add_permits(weight as usize);
         }
-        let written = timeout(FRAME_DEADLINE, writer.write_all(&bytes)).await;
-        if !matches!(written, Ok(Ok(()))) {
-            return;
-        }
-        bytes.clear();
-        bytes.shrink_to(READ_BYTES * 16);
-        in_flight.add_permits(weight as usize);
     }
+}
+
+/// How many answers are written at once: of those that bring contents of files, few enough to bound the memory.
+fn written_together(answers: &[Answer]) -> usize {
+    let mut wanted = 0;
+    let fits = |answer: &&Answer| {
+        wanted += answer.wanted_bytes();
+        wanted <= VALUES_PER_WRITE_BYTES
+    };
+    answers.iter().take_while(fits).count().max(1)
+}
+
+/// Answers with the contents that they bring, read where waiting for a disk does no harm. `None` when the server ends.
+async fn filled(answers: Vec<Answer>, values: &Arc<Values>) -> Option<Vec<Answer>> {
+    if answers.iter().all(|answer| answer.wanted_bytes() == 0) {
+        return Some(answers);
+    }
+    let values = values.clone();
+    let fill = move || {
+        let mut answers = answers;
+        answers.iter_mut().for_each(|answer| answer.fill(&values));
+        answers
+    };
+    tokio::task::spawn_blocking(fill).await.ok()
 }

@@ -12,6 +12,7 @@ mod permit;
 mod rename;
 mod replication;
 mod truncate;
+mod value;
 
 pub(crate) use extras::check_xattr_size;
 
@@ -22,7 +23,7 @@ use ringfs_proto::{Code, WireError};
 use super::arena::Slot;
 use super::tree::{Found, Modes};
 use super::{Applied, Effect, Outcome, State};
-use crate::wal::record::{ChangeV1, MkdirsV1, RecordV1, TruncateV1};
+use crate::wal::record::{ChangeV1, CompleteV1, MkdirsV1, RecordV1, TruncateV1};
 
 /// Owner's write and search bits, which parents made along the way always have (HDFS: `FSDirMkdirOp`).
 const PARENT_MODE: u16 = 0o300;
@@ -56,6 +57,10 @@ impl State {
             ChangeV1::Truncate(TruncateV1 { cut: Some(cut), .. }) => {
                 self.last_block = self.last_block.max(cut.block);
                 self.last_stamp = self.last_stamp.max(cut.stamp);
+            }
+            ChangeV1::Put(change) => self.last_block = self.last_block.max(change.block),
+            ChangeV1::Complete(CompleteV1 { tail: Some(tail), .. }) => {
+                self.last_block = self.last_block.max(tail.block);
             }
             ChangeV1::RaiseIds(change) => {
                 self.last_block = self.last_block.max(change.block);
@@ -106,6 +111,8 @@ impl State {
             ChangeV1::Concat(change) => self.concat(change, effects),
             ChangeV1::Truncate(change) => self.truncate(change, record.session, effects),
             ChangeV1::EndTruncate(change) => self.end_truncate(change, effects),
+            ChangeV1::Put(change) => self.put(change, record, effects),
+            ChangeV1::MoveValues(change) => self.move_values(change),
             ChangeV1::Commit(change) => self.commit(change, record, effects),
             ChangeV1::Free => {
                 self.free_detached(effects);
@@ -126,6 +133,11 @@ impl State {
             // Who wants a file that somebody writes may take it over: that begins when it is applied.
             ChangeV1::Create(change) => self
                 .check_create(change, session)
+                .err()
+                .filter(|error| error.code != Code::LeaseHeld)
+                .map(Err),
+            ChangeV1::Put(change) => self
+                .check_create(&change.file, session)
                 .err()
                 .filter(|error| error.code != Code::LeaseHeld)
                 .map(Err),

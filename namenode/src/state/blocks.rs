@@ -1,21 +1,27 @@
 //! Blocks of files: 32 bytes each, found by id and by file.
 
+use std::collections::BTreeMap;
+
 use ringfs_proto::checksum::ChecksumType;
-use ringfs_proto::ids::{BlockId, Stamp};
+use ringfs_proto::ids::{BlockId, LogIndex, Stamp};
+use ringfs_proto::limits::INLINE_BYTES_MAX;
 use ringfs_proto::meta::namespace::BlockRefV1;
 
 use super::arena::{Arena, Slot};
 use super::id_map::IdMap;
 use super::inode::BlockList;
+use crate::wal::ValuePlace;
 
-/// A block of a file. The top bits of `length` are [`OPEN`] and [`HAS_CRC`].
+/// A block of a file. The top bits of `length` are [`OPEN`], [`HAS_CRC`] and [`IS_VALUE`].
+///
+/// Of a block that is a value in the log, the place is here too: the offset in `length`, segment and stored bytes in `stamp`.
 #[derive(Debug, Clone, Copy)]
 struct Block {
     id: BlockId,
     stamp: Stamp,
     length: u64,
     file: Slot,
-    /// Checksum of its bytes, or 0.
+    /// Checksum of its bytes, or 0; of a value, that of its stored bytes.
     crc: u32,
 }
 
@@ -25,7 +31,22 @@ const _: () = assert!(size_of::<Block>() == 32);
 const OPEN: u64 = 1 << 63;
 /// The checksum of the block is known.
 const HAS_CRC: u64 = 1 << 62;
-const LENGTH: u64 = HAS_CRC - 1;
+/// The block is a value in the log.
+const IS_VALUE: u64 = 1 << 61;
+const LENGTH: u64 = IS_VALUE - 1;
+/// Bits of the length of a value; its offset is above.
+const VALUE_LENGTH_BITS: u32 = 20;
+const VALUE_LENGTH: u64 = (1 << VALUE_LENGTH_BITS) - 1;
+/// Bits of the segment of a value; its stored bytes are above.
+const SEGMENT_BITS: u32 = 44;
+/// No value is written behind this record: its place could not be kept.
+pub const VALUE_INDEX_MAX: LogIndex = LogIndex((1 << SEGMENT_BITS) - 1);
+/// Values lie before this offset of their segment.
+pub const VALUE_OFFSET_MAX: u64 = LENGTH >> VALUE_LENGTH_BITS;
+/// The stamp of every value: its bytes never change under its id.
+pub const VALUE_STAMP: Stamp = Stamp(1);
+
+const _: () = assert!(INLINE_BYTES_MAX as u64 <= VALUE_LENGTH);
 
 /// A block as others see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +61,8 @@ pub struct BlockView {
     pub is_open: bool,
     /// Checksum of its bytes, if it is known.
     pub crc: Option<u32>,
+    /// Where its bytes are in the log, for a block that is a value: no datanode has it. They may be more than its length.
+    pub value: Option<ValuePlace>,
 }
 
 /// Slots of the blocks of a file with several, and what is known of all but the last together.
@@ -78,6 +101,37 @@ pub struct Blocks {
     blocks: Arena<Block>,
     by_id: IdMap,
     lists: Arena<List>,
+    values: ValueTotals,
+}
+
+/// How much of each segment of the log is in use by values.
+#[derive(Debug, Default)]
+pub struct ValueTotals {
+    /// How many there are.
+    pub count: u64,
+    /// Stored bytes of all.
+    pub bytes: u64,
+    /// The same of each segment that has any.
+    pub by_segment: BTreeMap<LogIndex, u64>,
+}
+
+impl ValueTotals {
+    fn add(&mut self, place: ValuePlace) {
+        self.count += 1;
+        self.bytes += u64::from(place.len);
+        *self.by_segment.entry(place.segment).or_default() += u64::from(place.len);
+    }
+
+    fn take(&mut self, place: ValuePlace) {
+        self.count -= 1;
+        self.bytes -= u64::from(place.len);
+        if let Some(bytes) = self.by_segment.get_mut(&place.segment) {
+            *bytes -= u64::from(place.len);
+            if *bytes == 0 {
+                self.by_segment.remove(&place.segment);
+            }
+        }
+    }
 }
 
 impl Blocks {
@@ -90,7 +144,51 @@ impl Blocks {
         id: BlockId,
         stamp: Stamp,
     ) -> Slot {
-        let slot = self.blocks.insert(Block { id, stamp, length: OPEN, file, crc: 0 });
+        self.push_block(list, kind, Block { id, stamp, length: OPEN, file, crc: 0 })
+    }
+
+    /// Adds a value to the end of a file's list. `length` is how much of it counts.
+    pub fn push_value(
+        &mut self,
+        list: &mut BlockList,
+        kind: ChecksumType,
+        file: Slot,
+        id: BlockId,
+        place: ValuePlace,
+        length: u64,
+    ) -> Slot {
+        let mut block = Block { id, stamp: VALUE_STAMP, length: 0, file, crc: 0 };
+        block.set_value(kind, place, length);
+        self.values.add(place);
+        self.push_block(list, kind, block)
+    }
+
+    /// Cuts a value. It is the last of its file.
+    pub fn cut_value(&mut self, slot: Slot, kind: ChecksumType, length: u64) {
+        let block = self.blocks.get_mut(slot);
+        if let Some(place) = block.view(slot).value {
+            block.set_value(kind, place, length);
+        }
+    }
+
+    /// A value was written again, if it is still where it was.
+    pub fn move_value(&mut self, id: BlockId, from: (LogIndex, u64), to: ValuePlace) {
+        let Some(slot) = self.by_id.get(id.0) else { return };
+        let view = self.view(slot);
+        let Some(place) = view.value.filter(|place| (place.segment, place.offset) == from) else { return };
+        self.values.take(place);
+        self.values.add(to);
+        self.blocks.get_mut(slot).set_place(to, view.block.length);
+    }
+
+    /// What values take of the log.
+    pub fn values(&self) -> &ValueTotals {
+        &self.values
+    }
+
+    fn push_block(&mut self, list: &mut BlockList, kind: ChecksumType, block: Block) -> Slot {
+        let id = block.id;
+        let slot = self.blocks.insert(block);
         self.by_id.insert(id.0, slot);
         *list = match *list {
             BlockList::Empty => BlockList::One(slot),
@@ -133,6 +231,9 @@ impl Blocks {
         };
         self.by_id.remove(view.block.block.0);
         self.blocks.remove(view.slot);
+        if let Some(place) = view.value {
+            self.values.take(place);
+        }
         Some(view)
     }
 
@@ -242,22 +343,22 @@ impl Blocks {
         })
     }
 
-    /// The block with an id, and the slot of its file.
+    /// The block or value with an id, and the slot of its file.
     pub fn find(&self, id: BlockId) -> Option<(BlockView, Slot)> {
         let slot = self.by_id.get(id.0)?;
         Some((self.view(slot), self.blocks.get(slot).file))
     }
 
-    /// The block in a slot, and the slot of its file; nothing for a freed slot.
+    /// The block in a slot, and the slot of its file; nothing for a value and for a freed slot.
     pub fn find_slot(&self, slot: Slot) -> Option<(BlockView, Slot)> {
         let view = self.view(slot);
-        (self.by_id.get(view.block.block.0) == Some(slot)).then(|| (view, self.blocks.get(slot).file))
+        let is_block = view.value.is_none() && self.by_id.get(view.block.block.0) == Some(slot);
+        is_block.then(|| (view, self.blocks.get(slot).file))
     }
 
     /// The block in a slot; what a freed slot held is found no more by its id.
     pub fn in_slot(&self, slot: Slot) -> Option<BlockRefV1> {
-        let view = self.view(slot);
-        (self.by_id.get(view.block.block.0) == Some(slot)).then_some(view.block)
+        self.find_slot(slot).map(|(view, _)| view.block)
     }
 
     /// From now on, blocks are kept as they are now.
@@ -286,9 +387,9 @@ impl Blocks {
         slots.iter().map(view)
     }
 
-    /// All blocks, by id.
+    /// All blocks that are not values, by id.
     pub fn all(&self) -> impl Iterator<Item = BlockView> + '_ {
-        self.by_id.iter().map(|(_, slot)| self.view(slot))
+        self.by_id.iter().map(|(_, slot)| self.view(slot)).filter(|view| view.value.is_none())
     }
 
     /// Bytes of memory.
@@ -312,8 +413,38 @@ impl Blocks {
 impl Block {
     fn view(&self, slot: Slot) -> BlockView {
         let Self { id, stamp, length, crc, .. } = *self;
-        let block = BlockRefV1 { block: id, stamp, length: length & LENGTH };
-        let crc = (length & HAS_CRC != 0).then_some(crc);
-        BlockView { slot, block, offset: 0, is_open: length & OPEN != 0, crc }
+        let known = (length & HAS_CRC != 0).then_some(crc);
+        if length & IS_VALUE == 0 {
+            let block = BlockRefV1 { block: id, stamp, length: length & LENGTH };
+            return BlockView {
+                slot,
+                block,
+                offset: 0,
+                is_open: length & OPEN != 0,
+                crc: known,
+                value: None,
+            };
+        }
+        let place = ValuePlace {
+            segment: LogIndex(stamp.0 & VALUE_INDEX_MAX.0),
+            offset: (length & LENGTH) >> VALUE_LENGTH_BITS,
+            len: (stamp.0 >> SEGMENT_BITS) as u32,
+            crc,
+        };
+        let block = BlockRefV1 { block: id, stamp: VALUE_STAMP, length: length & VALUE_LENGTH };
+        BlockView { slot, block, offset: 0, is_open: false, crc: known, value: Some(place) }
+    }
+
+    /// Makes it a value of which `length` bytes count; their checksum is known while they are all that is stored.
+    fn set_value(&mut self, kind: ChecksumType, place: ValuePlace, length: u64) {
+        let has_crc = kind == ChecksumType::Crc32c && length == u64::from(place.len);
+        self.length = if has_crc { HAS_CRC } else { 0 };
+        self.set_place(place, length);
+    }
+
+    fn set_place(&mut self, place: ValuePlace, length: u64) {
+        self.stamp = Stamp(place.segment.0 | u64::from(place.len) << SEGMENT_BITS);
+        self.length = self.length & HAS_CRC | IS_VALUE | place.offset << VALUE_LENGTH_BITS | length;
+        self.crc = place.crc;
     }
 }

@@ -139,9 +139,7 @@ impl State {
             && let Some(view) = self.blocks.pop(&mut list, kind)
         {
             self.detached.step();
-            self.counts.blocks -= 1;
-            self.counts.committed_blocks -= u64::from(!view.is_open);
-            effects.push(Effect::BlockRemoved(view.slot, view.block));
+            self.removed(&view, effects);
         }
         self.set_list(slot, list);
         self.blocks.last(list).is_none()

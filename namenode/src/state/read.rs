@@ -15,6 +15,7 @@ use super::arena::{NONE, Slot};
 use super::blocks::BlockView;
 use super::inode::{BLOCK_SIZE_UNIT, BlockList, Kind};
 use super::{ROOT_SLOT, State, Truncation};
+use crate::wal::ValuePlace;
 
 /// A file as the operations on its blocks need it.
 #[derive(Debug, Clone, Copy)]
@@ -151,10 +152,15 @@ impl State {
         self.cut_block(&file.blocks, length)
     }
 
-    /// A block by its id, and its file.
+    /// A block of datanodes by its id, and its file.
     pub fn block(&self, id: BlockId) -> Option<(BlockView, FileView)> {
-        let (view, slot) = self.blocks.find(id)?;
+        let (view, slot) = self.blocks.find(id).filter(|(view, _)| view.value.is_none())?;
         Some((view, self.file_view(slot)?))
+    }
+
+    /// Where a value is.
+    pub fn value(&self, id: BlockId) -> Option<ValuePlace> {
+        self.blocks.find(id)?.0.value
     }
 
     /// The block in a slot that is in use.
@@ -283,7 +289,7 @@ impl State {
                         bytes.extend(number.to_le_bytes());
                     }
                     bytes.extend([u8::from(view.is_open)]);
-                    bytes.extend(format!("{:?}", view.crc).bytes());
+                    bytes.extend(format!("{:?} {:?}", view.crc, view.value).bytes());
                 }
             }
         }

@@ -4,24 +4,25 @@
 
 use ringfs_proto::checksum::ChecksumType;
 use ringfs_proto::ids::{BlockId, InodeId, LogIndex, PrincipalId, Stamp};
-use ringfs_proto::limits::{BLOCK_BYTES_MAX, DIRECTORY_ENTRIES_MAX, FILE_BLOCKS_MAX};
+use ringfs_proto::limits::{BLOCK_BYTES_MAX, DIRECTORY_ENTRIES_MAX, FILE_BLOCKS_MAX, INLINE_BYTES_MAX};
 use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_proto::wire::Message;
 use ringfs_proto::{Code, WireError};
 
 use super::apply::MODE_MASK;
 use super::arena::{NONE, Slot};
-use super::blocks::Blocks;
+use super::blocks::{Blocks, VALUE_INDEX_MAX, VALUE_OFFSET_MAX};
 use super::children::Children;
 use super::extras::{Extra, HAS_EXTRA, STORAGE_POLICIES};
 use super::inode::{BlockList, Inode, Kind};
 use super::names::Name;
 use super::retry::{RetryCache, Session};
 use super::snapshot::{
-    ExtrasV1, HAS_CRC, LeasesV1, OPEN, OutcomeV1, PrincipalsV1, Section, SectionKind, SessionsV1,
+    ExtrasV1, HAS_CRC, IS_VALUE, LeasesV1, OPEN, OutcomeV1, PrincipalsV1, Section, SectionKind, SessionsV1,
 };
 use super::truncations::Truncation;
 use super::{Counts, ID_MAX, ROOT, ROOT_SLOT, State};
+use crate::wal::{ValuePlace, ValuesAt};
 
 /// The highest record, time or stamp: all count up from there.
 const NUMBER_MAX: u64 = u64::MAX / 2;
@@ -275,6 +276,44 @@ impl Restorer {
         Ok(())
     }
 
+    fn block(
+        &mut self,
+        list: &mut BlockList,
+        kind: ChecksumType,
+        file: Slot,
+        input: &mut Input<'_>,
+    ) -> Result<(), RestoreError> {
+        let state = &mut self.state;
+        let (id, stamp, length) = (BlockId(input.u64()?), Stamp(input.u64()?), input.u64()?);
+        if length & IS_VALUE != 0 {
+            let (segment, offset) = (LogIndex(input.u64()?), input.u64()?);
+            let place = ValuePlace { segment, offset, len: input.u32()?, crc: input.u32()? };
+            let length = length & !IS_VALUE;
+            let is_possible = segment <= VALUE_INDEX_MAX
+                && offset < VALUE_OFFSET_MAX
+                && place.len as usize <= INLINE_BYTES_MAX
+                && (1..=u64::from(place.len)).contains(&length);
+            check_new_block(state, id, Stamp(0))?;
+            if !is_possible {
+                return wrong(format!("value {id} has {length} bytes at {place:?}"));
+            }
+            state.blocks.push_value(list, kind, file, id, place, length);
+            return Ok(());
+        }
+        check_new_block(state, id, stamp)?;
+        let crc = if length & HAS_CRC != 0 { Some(input.u32()?) } else { None };
+        if length & !(OPEN | HAS_CRC) > BLOCK_BYTES_MAX || (length & OPEN != 0 && crc.is_some()) {
+            return wrong(format!("block {id} has stamp {stamp}, length {length:#x}, checksum {crc:?}"));
+        }
+        let slot = state.blocks.push(list, kind, file, id, stamp);
+        if length & OPEN == 0 {
+            state.blocks.commit(slot, length & !HAS_CRC, crc);
+        }
+        state.counts.blocks += 1;
+        state.counts.committed_blocks += u64::from(length & OPEN == 0);
+        Ok(())
+    }
+
     fn file(&mut self, slot: Slot, input: &mut Input<'_>) -> Result<Kind, RestoreError> {
         let (block_size_units, replication) = (input.u32()?, input.u16()?);
         let (checksum, chunk_log2, count) = (input.u8()?, input.u8()?, input.u32()?);
@@ -286,21 +325,10 @@ impl Restorer {
         }
         let mut blocks = BlockList::Empty;
         for _ in 0..count {
-            let (id, stamp, length) = (BlockId(input.u64()?), Stamp(input.u64()?), input.u64()?);
-            check_new_block(&self.state, id, stamp)?;
-            let crc = if length & HAS_CRC != 0 { Some(input.u32()?) } else { None };
-            if length & !(OPEN | HAS_CRC) > BLOCK_BYTES_MAX || (length & OPEN != 0 && crc.is_some()) {
-                return wrong(format!("block {id} has stamp {stamp}, length {length:#x}, checksum {crc:?}"));
-            }
             if self.state.blocks.last(blocks).is_some_and(|before| before.is_open) {
-                return wrong(format!("block {id} follows one that is open"));
+                return wrong("a block follows one that is open".to_owned());
             }
-            let block_slot = self.state.blocks.push(&mut blocks, checksum, slot, id, stamp);
-            if length & OPEN == 0 {
-                self.state.blocks.commit(block_slot, length & !HAS_CRC, crc);
-            }
-            self.state.counts.blocks += 1;
-            self.state.counts.committed_blocks += u64::from(length & OPEN == 0);
+            self.block(&mut blocks, checksum, slot, input)?;
         }
         Ok(Kind::File { blocks, block_size_units, replication, checksum, chunk_log2 })
     }
@@ -410,6 +438,7 @@ impl State {
             last_stamp: Stamp(0),
             applied: LogIndex(0),
             time_ms: 0,
+            values_at: ValuesAt::default(),
             is_in_snapshot: false,
         }
     }

@@ -26,6 +26,8 @@ const SECTION_BYTES: usize = 1 << 20;
 pub(super) const OPEN: u64 = 1 << 63;
 /// Set in the length of a block whose checksum follows.
 pub(super) const HAS_CRC: u64 = 1 << 62;
+/// Set in the length of a block that is a value, whose place follows.
+pub(super) const IS_VALUE: u64 = 1 << 61;
 
 /// What a section holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -327,11 +329,23 @@ impl State {
         for view in views {
             let mut length = view.block.length;
             length |= if view.is_open { OPEN } else { 0 };
-            length |= if view.crc.is_some() { HAS_CRC } else { 0 };
+            length |= match view.value {
+                Some(_) => IS_VALUE,
+                None if view.crc.is_some() => HAS_CRC,
+                None => 0,
+            };
             for number in [view.block.block.0, view.block.stamp.0, length] {
                 out.extend(number.to_le_bytes());
             }
-            out.extend(view.crc.map(u32::to_le_bytes).into_iter().flatten());
+            match view.value {
+                Some(place) => {
+                    out.extend(place.segment.0.to_le_bytes());
+                    out.extend(place.offset.to_le_bytes());
+                    out.extend(place.len.to_le_bytes());
+                    out.extend(place.crc.to_le_bytes());
+                }
+                None => out.extend(view.crc.map(u32::to_le_bytes).into_iter().flatten()),
+            }
         }
     }
 }

@@ -15,9 +15,9 @@
 //! | offset | bytes | batch header |
 //! |---|---|---|
 //! | 0 | 4 | magic `RFSB` |
-//! | 4 | 4 | bytes of the batch, this header included, padding not |
+//! | 4 | 4 | bytes of this header and the records |
 //! | 8 | 4 | records |
-//! | 12 | 4 | 0 |
+//! | 12 | 4 | bytes of the values behind the records |
 //! | 16 | 8 | index of the first record |
 //! | 24 | 8 | term |
 //! | 32 | 8 | mark: last record whose reply has left |
@@ -25,7 +25,8 @@
 //! | 44 | 4 | seeded CRC-32 of bytes 0 to 44 |
 //!
 //! Records follow: 4 bytes of length, 4 bytes of seeded CRC-32, the record (rkyv, `RecordV1`). The seed is the CRC-32 of
-//! cluster and epoch, so that a batch of another cluster or of a reused block of the disk is never taken for ours.
+//! cluster and epoch, so that a batch of another cluster or of a reused block of the disk is never taken for ours. Then come
+//! the values, the contents of small files: where each is among them, how long, and its CRC32C, is in its record.
 //!
 //! | offset | bytes | mark |
 //! |---|---|---|
@@ -40,7 +41,8 @@ use ringfs_proto::ids::{ClusterId, LogIndex, Term};
 use ringfs_proto::wire::Message;
 
 use super::record::RecordV1;
-use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
+use super::values::ValuesAt;
+use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, VALUES_BYTES_MAX};
 use ringfs_proto::buffer::{ALIGN, AlignedBuffer};
 
 /// Bytes of a segment's header.
@@ -50,6 +52,8 @@ pub const BATCH_HEADER_BYTES: usize = 48;
 /// Bytes of a slot of the ring of marks.
 pub const MARK_BYTES: usize = ALIGN;
 const RECORD_PREFIX_BYTES: usize = 8;
+/// Memory that a builder keeps for the values of its next batch.
+const KEPT_BYTES_MAX: usize = 1 << 20;
 const VERSION: u32 = 1;
 const SEGMENT_MAGIC: [u8; 4] = *b"RFSW";
 const BATCH_MAGIC: [u8; 4] = *b"RFSB";
@@ -119,8 +123,10 @@ impl SegmentHeader {
 /// Header of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchHeader {
-    /// Bytes of the batch without padding.
+    /// Bytes of the batch without values and padding.
     pub len: usize,
+    /// Bytes of the values behind it.
+    pub values_len: usize,
     /// Records.
     pub count: u32,
     /// Index of the first.
@@ -137,6 +143,7 @@ impl BatchHeader {
         bytes[..4].copy_from_slice(&BATCH_MAGIC);
         bytes[4..8].copy_from_slice(&(self.len as u32).to_le_bytes());
         bytes[8..12].copy_from_slice(&self.count.to_le_bytes());
+        bytes[12..16].copy_from_slice(&(self.values_len as u32).to_le_bytes());
         bytes[16..24].copy_from_slice(&self.first.0.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.term.0.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.acknowledged.0.to_le_bytes());
@@ -159,16 +166,19 @@ impl BatchHeader {
         }
         let header = Self {
             len: u32_at(bytes, 4)? as usize,
+            values_len: u32_at(bytes, 12)? as usize,
             count: u32_at(bytes, 8)?,
             first: LogIndex(u64_at(bytes, 16)?),
             term: Term(u64_at(bytes, 24)?),
             acknowledged: LogIndex(u64_at(bytes, 32)?),
         };
-        let is_in_range = (BATCH_HEADER_BYTES..=BATCH_BYTES_MAX).contains(&header.len) && header.count > 0;
+        let is_in_range = (BATCH_HEADER_BYTES..=BATCH_BYTES_MAX).contains(&header.len)
+            && header.values_len <= VALUES_BYTES_MAX
+            && header.count > 0;
         if !is_in_range || header.first.0.checked_add(u64::from(header.count)).is_none() {
             return Err(FormatError(format!(
-                "batch of {} bytes and {} records from {} on",
-                header.len, header.count, header.first
+                "batch of {} bytes, {} of values, and {} records from {} on",
+                header.len, header.values_len, header.count, header.first
             )));
         }
         Ok(header)
@@ -181,7 +191,7 @@ impl BatchHeader {
 
     /// Bytes on disk, padding included.
     pub fn padded_len(&self) -> usize {
-        self.len.next_multiple_of(ALIGN)
+        (self.len + self.values_len).next_multiple_of(ALIGN)
     }
 }
 
@@ -238,13 +248,22 @@ pub fn decode_mark(bytes: &[u8], cluster: ClusterId) -> Option<LogIndex> {
 pub struct BatchBuilder {
     records: Vec<u8>,
     ends: Vec<usize>,
+    values: Vec<u8>,
     first: LogIndex,
+    placed: ValuesAt,
     buffer: Option<AlignedBuffer>,
 }
 
 impl Default for BatchBuilder {
     fn default() -> Self {
-        Self { records: Vec::new(), ends: Vec::new(), first: LogIndex(0), buffer: None }
+        Self {
+            records: Vec::new(),
+            ends: Vec::new(),
+            values: Vec::new(),
+            first: LogIndex(0),
+            placed: ValuesAt::default(),
+            buffer: None,
+        }
     }
 }
 
@@ -266,10 +285,29 @@ impl BatchBuilder {
         self.ends.push(self.records.len());
     }
 
+    /// Adds a value of the record that is pushed next; returns where it is among the values.
+    pub fn push_value(&mut self, bytes: &[u8]) -> u32 {
+        let at = self.values.len() as u32;
+        self.values.extend_from_slice(bytes);
+        at
+    }
+
     /// Whether no more should be added.
     pub fn is_full(&self) -> bool {
-        // A record is bounded by its paths; this keeps a batch below its limit whatever comes last.
-        self.records.len() > BATCH_BYTES_MAX / 2 || self.ends.len() as u32 >= BATCH_RECORDS_MAX
+        // A record is bounded by its paths and values; this keeps a batch below its limits whatever comes last.
+        self.records.len() > BATCH_BYTES_MAX / 2
+            || self.values.len() > VALUES_BYTES_MAX / 2
+            || self.ends.len() as u32 >= BATCH_RECORDS_MAX
+    }
+
+    /// Where the values of the batch that was written last begin.
+    pub fn placed(&self) -> ValuesAt {
+        self.placed
+    }
+
+    /// Bytes of the values in it.
+    pub fn values_len(&self) -> u64 {
+        self.values.len() as u64
     }
 
     /// Whether it holds no record.
@@ -290,25 +328,46 @@ impl BatchBuilder {
     /// Takes back the memory of a batch that was written.
     pub(super) fn reuse(&mut self, buffer: AlignedBuffer) {
         self.buffer = Some(buffer);
+        // One large value does not keep its memory.
+        self.values.shrink_to(KEPT_BYTES_MAX);
     }
 
-    /// Builds the padded batch for a segment with `seed`, and forgets the records.
-    pub(super) fn seal(&mut self, seed: u32, term: Term, acknowledged: LogIndex) -> AlignedBuffer {
-        let len = BATCH_HEADER_BYTES + self.records.len();
-        assert!(len <= BATCH_BYTES_MAX, "a batch is sealed before it outgrows its limit");
+    /// Builds the padded batch for the place `offset` of a segment, and forgets the records.
+    pub(super) fn seal(
+        &mut self,
+        segment: &SegmentHeader,
+        offset: u64,
+        term: Term,
+        acknowledged: LogIndex,
+    ) -> AlignedBuffer {
+        let (len, values_len, seed) =
+            (BATCH_HEADER_BYTES + self.records.len(), self.values.len(), segment.seed());
+        assert!(
+            len <= BATCH_BYTES_MAX && values_len <= VALUES_BYTES_MAX,
+            "a batch is sealed before it outgrows its limits"
+        );
+        self.placed = ValuesAt { segment: segment.first, offset: offset + len as u64 };
         let mut begin = 0;
         for end in &self.ends {
             let crc = seeded_crc(seed, &self.records[begin + RECORD_PREFIX_BYTES..*end]);
             self.records[begin + 4..begin + 8].copy_from_slice(&crc.to_le_bytes());
             begin = *end;
         }
-        let header =
-            BatchHeader { len, count: self.ends.len() as u32, first: self.first, term, acknowledged };
-        let mut buffer = self.buffer.take().unwrap_or_else(|| AlignedBuffer::new(len));
+        let header = BatchHeader {
+            len,
+            values_len,
+            count: self.ends.len() as u32,
+            first: self.first,
+            term,
+            acknowledged,
+        };
+        let mut buffer = self.buffer.take().unwrap_or_else(|| AlignedBuffer::new(len + values_len));
         buffer.set_len(0);
         buffer.extend(&header.encode(seed));
         buffer.extend(&self.records);
+        buffer.extend(&self.values);
         buffer.pad();
+        self.values.clear();
         self.records.clear();
         self.ends.clear();
         buffer
@@ -316,7 +375,7 @@ impl BatchBuilder {
 
     /// Bytes that the batch will take on disk.
     pub fn padded_len(&self) -> u64 {
-        (BATCH_HEADER_BYTES + self.records.len()).next_multiple_of(ALIGN) as u64
+        (BATCH_HEADER_BYTES + self.records.len() + self.values.len()).next_multiple_of(ALIGN) as u64
     }
 }
 

@@ -28,7 +28,7 @@ fn headers_have_these_bytes() {
     );
     let mut builder = BatchBuilder::default();
     builder.push(&record(9, 4));
-    let batch = builder.seal(header.seed(), Term(1), LogIndex(8));
+    let batch = builder.seal(&header, 4096, Term(1), LogIndex(8));
     let hex: String = batch.as_ref()[..56].iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(
         hex,
@@ -72,6 +72,10 @@ fn records_have_these_bytes() {
         action: CommitActionV1::Delete(DeleteRequestV1 { path: path(), recursive: true }),
     };
     let xattr = XattrV1 { name: "user.a".to_owned(), value: vec![1, 2, 3] };
+    let file = create.clone();
+    let value = ValueV1 { at: 1, len: 2, crc: 3 };
+    let tail = TailV1 { block: BlockId(4), value, replaces_last: true };
+    let moved = MovedV1 { block: BlockId(4), offset: 4096, value };
     let changes = [
         ChangeV1::Mkdirs(MkdirsV1 { path: path(), mode: 0o755, unmasked_mode: 0o755, create_parents: true }),
         ChangeV1::Create(create),
@@ -84,7 +88,7 @@ fn records_have_these_bytes() {
             pipeline: pipeline(),
         }),
         ChangeV1::AbandonBlock(AbandonBlockV1 { inode, block: BlockId(4) }),
-        ChangeV1::Complete(CompleteV1 { inode, last: Some(block), crc: Some(8) }),
+        ChangeV1::Complete(CompleteV1 { inode, last: Some(block), crc: Some(8), tail: None }),
         ChangeV1::Rename(RenameV1 { source: path(), target: "/x".to_owned(), overwrite: true }),
         ChangeV1::Delete(DeleteV1 { path: path(), recursive: true, is_subtree_permitted: true }),
         ChangeV1::NewStamp(NewStampV1 { inode, block, stamp: Stamp(5) }),
@@ -112,6 +116,9 @@ fn records_have_these_bytes() {
         ChangeV1::SetXattr(SetXattrV1 { path: path(), xattr, flags: 3 }),
         ChangeV1::RemoveXattr(RemoveXattrV1 { path: path(), name: "user.a".to_owned() }),
         ChangeV1::SetStoragePolicy(SetStoragePolicyV1 { path: path(), policy: 2 }),
+        ChangeV1::Put(PutV1 { file, block: BlockId(4), value: Some(value) }),
+        ChangeV1::Complete(CompleteV1 { inode, last: None, crc: None, tail: Some(tail) }),
+        ChangeV1::MoveValues(MoveValuesV1 { segment: LogIndex(7), moved: vec![moved] }),
     ];
     let mut found = Vec::new();
     for change in changes {
@@ -141,8 +148,8 @@ fn records_have_these_bytes() {
         (169, 2888451557),
         (149, 3367782793),
         (137, 3758435466),
-        (217, 1283367619),
-        (137, 1679784524),
+        (217, 2305163176),
+        (137, 4030962608),
         (149, 2208905104),
         (149, 1369237916),
         (149, 3696490638),
@@ -151,6 +158,9 @@ fn records_have_these_bytes() {
         (152, 3092314933),
         (149, 2385764858),
         (149, 3370224753),
+        (149, 3205825985),
+        (137, 3175198903),
+        (165, 3202027410),
     ];
     assert_eq!(found, golden, "length and CRC-32 of each");
 }

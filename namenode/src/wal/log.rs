@@ -19,6 +19,7 @@ use super::mirror::{mirror, repair};
 use super::prepare::Preparer;
 use super::record::RecordV1;
 use super::replay::{Replayed, Tail, replay};
+use super::values::ValuesAt;
 use super::{Options, SEGMENT_BYTES_MIN, WalError, io_error, segment};
 use ringfs_proto::buffer::ALIGN;
 
@@ -94,7 +95,7 @@ impl Log {
         cluster: ClusterId,
         options: &Options,
         from: LogIndex,
-        on_record: &mut dyn FnMut(RecordV1),
+        on_record: &mut dyn FnMut(RecordV1, ValuesAt),
     ) -> Result<Self, WalError> {
         let mut mark = LogIndex(0);
         for directory in &choice.trusted {
@@ -175,7 +176,7 @@ impl Log {
         if self.offset + builder.padded_len() > self.header.bytes {
             self.switch(appender, first, builder.padded_len())?;
         }
-        let buffer = builder.seal(self.header.seed(), TERM, self.acknowledged);
+        let buffer = builder.seal(&self.header, self.offset, TERM, self.acknowledged);
         let len = buffer.as_ref().len() as u64;
         let targets = self.places.iter().map(|place| &place.file);
         let (results, buffer) = appender.append(targets, buffer, self.offset);
@@ -296,8 +297,12 @@ fn make_alike(
         tracing::error!(path = %path.display(), reason, "a directory of the log cannot be used: the namenode starts without it");
     }
     let (mut live, mut lost) = (vec![primary.clone()], 0);
-    for other in choice.trusted[1..].iter().chain(&choice.behind) {
-        match mirror(disk, primary, other) {
+    // What is kept for its values alone was the same in all that are trusted; who reads them finds out what is bad. A
+    // directory that is behind may lack the end of any segment.
+    let trusted = choice.trusted[1..].iter().map(|other| (other, replayed.begin));
+    let behind = choice.behind.iter().map(|other| (other, LogIndex(0)));
+    for (other, compared_from) in trusted.chain(behind) {
+        match mirror(disk, primary, other, compared_from) {
             Ok(0) => live.push(other.clone()),
             Ok(segments) => {
                 tracing::info!(path = %other.display(), segments, "a directory of the log was brought up to date");
@@ -359,7 +364,7 @@ mod tests {
         let choice = choose(disk, &found).expect("a directory");
         let (mut records, options) = (0, Options { segment_bytes: SEGMENT_BYTES_MIN, seed: choice.opening });
         let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-        let mut count = |_| records += 1;
+        let mut count = |_, _| records += 1;
         let log = Log::open(disk, &choice, cluster, &options, LogIndex(0), &mut count).expect("a log");
         (log, records)
     }

@@ -6,6 +6,8 @@
 use std::io;
 use std::path::Path;
 
+use ringfs_proto::ids::LogIndex;
+
 use ringfs_disk::{Create, Disk, OpenOptions};
 
 use super::replay::Repair;
@@ -35,16 +37,22 @@ pub fn repair(disk: &dyn Disk, directory: &Path, repairs: &[Repair]) -> Result<(
     Ok(())
 }
 
-/// Makes the segments of `target` those of `source`; returns how many were copied.
+/// Makes the segments of `target` those of `source`; returns how many were copied. The bytes of those before
+/// `compared_from` are the same if their length is.
 ///
 /// # Errors
 /// What the operating system says: the target cannot be used then.
-pub fn mirror(disk: &dyn Disk, source: &Path, target: &Path) -> Result<usize, WalError> {
+pub fn mirror(
+    disk: &dyn Disk,
+    source: &Path,
+    target: &Path,
+    compared_from: LogIndex,
+) -> Result<usize, WalError> {
     let wanted = segment::list(disk, source)?;
     let mut copied = 0;
     for first in &wanted {
         let (from, to) = (segment::path(source, *first), segment::path(target, *first));
-        if !is_same(disk, &from, &to).map_err(io_error("compare", &to))? {
+        if !is_same(disk, &from, &to, *first >= compared_from).map_err(io_error("compare", &to))? {
             copy(disk, &from, &to).map_err(io_error("copy", &to))?;
             copied += 1;
         }
@@ -88,13 +96,16 @@ fn copy_range(disk: &dyn Disk, source: &Path, target: &Path, offset: u64, len: u
     file.sync_all()
 }
 
-fn is_same(disk: &dyn Disk, one: &Path, other: &Path) -> io::Result<bool> {
+fn is_same(disk: &dyn Disk, one: &Path, other: &Path, by_bytes: bool) -> io::Result<bool> {
     if !disk.exists(other) {
         return Ok(false);
     }
     let (one, other) = (disk.open(one, OpenOptions::READ)?, disk.open(other, OpenOptions::READ)?);
     if one.len()? != other.len()? {
         return Ok(false);
+    }
+    if !by_bytes {
+        return Ok(true);
     }
     let (mut left, mut right, mut offset) = (vec![0; COPY_BYTES], vec![0; COPY_BYTES], 0);
     loop {

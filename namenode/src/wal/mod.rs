@@ -24,6 +24,7 @@ pub mod segment;
 mod tests;
 mod thread;
 mod uring;
+pub mod values;
 
 use std::io;
 use std::path::PathBuf;
@@ -33,9 +34,12 @@ use ringfs_proto::ids::LogIndex;
 pub use format::BatchBuilder;
 pub use log::{Log, Status};
 pub use thread::{Completion, WalHandle, start};
+pub use values::{ValuePlace, Values, ValuesAt};
 
 /// Bytes of the largest batch.
 pub const BATCH_BYTES_MAX: usize = 8 << 20;
+/// Bytes of all values of the largest batch.
+pub const VALUES_BYTES_MAX: usize = 8 << 20;
 /// Records of the largest batch.
 pub const BATCH_RECORDS_MAX: u32 = 65_536;
 /// Bytes of the smallest segment. A batch that does not fit gets a larger one.

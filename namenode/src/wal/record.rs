@@ -9,6 +9,8 @@ use ringfs_proto::meta::attributes::{AclChangeV1, XattrV1};
 use ringfs_proto::meta::changes::CommitStepV1;
 use ringfs_proto::meta::namespace::BlockRefV1;
 
+use super::values::crc_of;
+
 /// A record: who changed what, when.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct RecordV1 {
@@ -88,6 +90,10 @@ pub enum ChangeV1 {
     Truncate(TruncateV1),
     /// The end of a truncation that had to copy a part of a block.
     EndTruncate(EndTruncateV1),
+    /// See `PutRequestV1`.
+    Put(PutV1),
+    /// Values of a segment that has few left were written again.
+    MoveValues(MoveValuesV1),
     /// See `CommitRequestV1`.
     Commit(CommitV1),
     /// Frees more of what was deleted before.
@@ -165,6 +171,90 @@ pub struct CompleteV1 {
     pub last: Option<BlockRefV1>,
     /// Checksum of that block's bytes, if its datanodes have said it.
     pub crc: Option<u32>,
+    /// What follows that block, or takes its place, and is kept in the log.
+    pub tail: Option<TailV1>,
+}
+
+/// The end of a file that is kept in the log.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct TailV1 {
+    /// Id of the block that stands for it: higher than any before.
+    pub block: BlockId,
+    /// Its bytes.
+    pub value: ValueV1,
+    /// Whether it takes the place of the last block, a value too.
+    pub replaces_last: bool,
+}
+
+/// Bytes that lie behind the records of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ValueV1 {
+    /// Where among the values of the batch.
+    pub at: u32,
+    /// How many bytes.
+    pub len: u32,
+    /// CRC32C of them.
+    pub crc: u32,
+}
+
+impl ValueV1 {
+    /// A value that is not in a batch yet.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self { at: 0, len: bytes.len() as u32, crc: crc_of(bytes) }
+    }
+}
+
+/// Makes a file with its content.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct PutV1 {
+    /// The file.
+    pub file: CreateV1,
+    /// Id of the block that stands for its content; nothing for an empty file.
+    pub block: BlockId,
+    /// Its content.
+    pub value: Option<ValueV1>,
+}
+
+/// Values of a segment that has few left were written again.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct MoveValuesV1 {
+    /// First record of the segment.
+    pub segment: LogIndex,
+    /// The values: those that are where they were meanwhile stay as they are.
+    pub moved: Vec<MovedV1>,
+}
+
+/// A value that was written again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct MovedV1 {
+    /// The block that stands for it.
+    pub block: BlockId,
+    /// Where it was in the segment, bytes.
+    pub offset: u64,
+    /// Where it is.
+    pub value: ValueV1,
+}
+
+impl ChangeV1 {
+    /// The values that its record brings.
+    pub fn values(&self) -> Vec<ValueV1> {
+        match self {
+            Self::Put(change) => change.value.into_iter().collect(),
+            Self::Complete(change) => change.tail.iter().map(|tail| tail.value).collect(),
+            Self::MoveValues(change) => change.moved.iter().map(|moved| moved.value).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The same, to say where they are.
+    pub fn values_mut(&mut self) -> Vec<&mut ValueV1> {
+        match self {
+            Self::Put(change) => change.value.iter_mut().collect(),
+            Self::Complete(change) => change.tail.iter_mut().map(|tail| &mut tail.value).collect(),
+            Self::MoveValues(change) => change.moved.iter_mut().map(|moved| &mut moved.value).collect(),
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// Renames.

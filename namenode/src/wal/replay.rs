@@ -12,6 +12,7 @@ use ringfs_proto::ids::{ClusterId, LogIndex};
 
 use super::format::{BatchHeader, FormatError, SEGMENT_HEADER_BYTES, SegmentHeader, decode_records};
 use super::record::RecordV1;
+use super::values::{ValuesAt, crc_of};
 use super::{BATCH_BYTES_MAX, WalError, segment};
 use ringfs_proto::buffer::ALIGN;
 
@@ -26,6 +27,8 @@ pub struct Replayed {
     pub tail: Option<Tail>,
     /// An unfinished batch at the tail has to be cut.
     pub unfinished: Option<String>,
+    /// The first segment that was read: those before it are kept for their values alone.
+    pub begin: LogIndex,
     /// What the first directory lacks.
     pub repairs: Vec<Repair>,
     /// Bytes of the batches that were read for their records.
@@ -76,17 +79,28 @@ pub fn replay(
     cluster: ClusterId,
     from: LogIndex,
     mark: LogIndex,
-    on_record: &mut dyn FnMut(RecordV1),
+    on_record: &mut dyn FnMut(RecordV1, ValuesAt),
 ) -> Result<Replayed, WalError> {
     let mut all = BTreeSet::new();
     for directory in directories {
         all.extend(segment::list(disk, directory)?);
     }
     let needed = needed(&all, &directories[0], from)?;
-    let mut reader = Reader { disk, directories, cluster, from, mark, on_record, end: Replayed::default() };
+    let mut reader = Reader {
+        disk,
+        directories,
+        cluster,
+        from,
+        mark,
+        is_last_segment: false,
+        on_record,
+        end: Replayed::default(),
+    };
     reader.end.last = needed.first().map_or(from, |first| LogIndex(first.0 - 1));
+    reader.end.begin = needed.first().copied().unwrap_or_default();
     for (position, first) in needed.iter().enumerate() {
-        reader.read_segment(*first, position + 1 == needed.len())?;
+        reader.is_last_segment = position + 1 == needed.len();
+        reader.read_segment(*first)?;
     }
     reader.finish()
 }
@@ -110,7 +124,8 @@ struct Reader<'a> {
     cluster: ClusterId,
     from: LogIndex,
     mark: LogIndex,
-    on_record: &'a mut dyn FnMut(RecordV1),
+    is_last_segment: bool,
+    on_record: &'a mut dyn FnMut(RecordV1, ValuesAt),
     end: Replayed,
 }
 
@@ -125,7 +140,7 @@ enum Place {
 }
 
 impl Reader<'_> {
-    fn read_segment(&mut self, first: LogIndex, is_last: bool) -> Result<(), WalError> {
+    fn read_segment(&mut self, first: LogIndex) -> Result<(), WalError> {
         let (header, mut windows) = self.open_segment(first)?;
         let path = windows[0].path.clone();
         if header.first.0 != self.end.last.0 + 1 {
@@ -140,7 +155,8 @@ impl Reader<'_> {
                     self.mark = self.mark.max(batch.acknowledged);
                     self.end.last = batch.last();
                     self.end.bytes += if records.is_empty() { 0 } else { batch.padded_len() as u64 };
-                    records.into_iter().for_each(&mut *self.on_record);
+                    let values_at = ValuesAt { segment: first, offset: offset + batch.len as u64 };
+                    records.into_iter().for_each(|record| (self.on_record)(record, values_at));
                     offset += batch.padded_len() as u64;
                 }
                 Place::Zeros => break,
@@ -152,7 +168,7 @@ impl Reader<'_> {
         }
         self.end.tail = Some(Tail { header, offset });
         match stop {
-            Some(reason) if is_last => self.end.unfinished = Some(reason),
+            Some(reason) if self.is_last_segment => self.end.unfinished = Some(reason),
             // A segment is only begun when all before it is finished.
             Some(reason) => return Err(self.damaged(path, offset, reason)),
             None => {}
@@ -259,17 +275,59 @@ impl Reader<'_> {
             // The checkpoint has it.
             return Place::Batch(batch, Vec::new());
         }
-        let bytes = match window.get(offset, batch.padded_len()) {
+        let bytes = match window.get(offset, batch.len) {
             Ok(bytes) => bytes,
             Err(error) => return Place::Bad(format!("read: {error}")),
         };
-        match decode_records(&batch, bytes, seed) {
-            Ok(mut records) => {
-                records.retain(|record| record.index > self.from);
-                Place::Batch(batch, records)
-            }
-            Err(FormatError(reason)) => Place::Bad(reason),
+        let mut records = match decode_records(&batch, bytes, seed) {
+            Ok(records) => records,
+            Err(FormatError(reason)) => return Place::Bad(reason),
+        };
+        if let Err(reason) = self.check_values(header, window, offset, &batch, &records) {
+            return Place::Bad(reason);
         }
+        records.retain(|record| record.index > self.from);
+        Place::Batch(batch, records)
+    }
+
+    /// A batch is only begun when the one before is on stable storage with its values. So of the last batch alone they may
+    /// have been cut off; of all others they are looked at when somebody reads them, and a bad one is the matter of its file
+    /// alone.
+    fn check_values(
+        &self,
+        header: &SegmentHeader,
+        window: &mut Window,
+        offset: u64,
+        batch: &BatchHeader,
+        records: &[RecordV1],
+    ) -> Result<(), String> {
+        let is_over = !self.is_last_segment || batch.last() <= self.mark;
+        if batch.values_len == 0 || is_over || self.is_followed(header, window, offset, batch) {
+            return Ok(());
+        }
+        for record in records {
+            for value in record.change.values() {
+                let begin = offset + batch.len as u64 + u64::from(value.at);
+                let bytes = window.get(begin, value.len as usize);
+                let bytes = bytes.map_err(|error| format!("read: {error}"))?;
+                if crc_of(bytes) != value.crc {
+                    return Err(format!("checksum mismatch in a value of record {}", record.index));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_followed(
+        &self,
+        header: &SegmentHeader,
+        window: &mut Window,
+        offset: u64,
+        batch: &BatchHeader,
+    ) -> bool {
+        let page = window.get(offset + batch.padded_len() as u64, ALIGN);
+        let next = page.ok().and_then(|page| BatchHeader::decode(page, header.seed()).ok());
+        next.is_some_and(|next| next.first.0 == batch.last().0 + 1)
     }
 
     fn in_order(&self, batch: BatchHeader) -> Result<BatchHeader, FormatError> {
@@ -297,7 +355,8 @@ impl Reader<'_> {
         }
         if self.end.last < self.from {
             tracing::warn!(last = %self.end.last, checkpoint = %self.from, "the log ends before the checkpoint, which has all that was acknowledged: a new segment begins");
-            return Ok(Replayed { last: self.from, repairs: self.end.repairs, ..Replayed::default() });
+            let Replayed { begin, repairs, .. } = self.end;
+            return Ok(Replayed { last: self.from, begin, repairs, ..Replayed::default() });
         }
         Ok(self.end)
     }
@@ -334,9 +393,9 @@ impl Window {
         Ok((header, Self { directory: directory.to_owned(), path, file, bytes: Vec::new(), begin: 0 }))
     }
 
-    /// `len` bytes from `offset` on; fewer at the end of the file. `len` is at most a padded batch.
+    /// `len` bytes from `offset` on; fewer at the end of the file. `len` is at most that of a batch.
     fn get(&mut self, offset: u64, len: usize) -> std::io::Result<&[u8]> {
-        debug_assert!(len <= BATCH_BYTES_MAX.next_multiple_of(ALIGN));
+        debug_assert!(len <= BATCH_BYTES_MAX);
         let is_held = offset >= self.begin && offset + len as u64 <= self.begin + self.bytes.len() as u64;
         if !is_held {
             self.bytes.resize(len.max(READ_BYTES), 0);

@@ -1,5 +1,6 @@
 //! Files of the log: named, listed, made ahead, cut.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -84,14 +85,21 @@ pub fn read_header(file: &dyn DiskFile, path: &Path, cluster: ClusterId) -> Resu
     Ok(header)
 }
 
-/// Removes the segments that hold no record above `index`. The newest always stays.
+/// Removes the segments that hold no record above `index`, but for those that are `kept` for their values. The newest always
+/// stays.
 ///
 /// # Errors
 /// What the operating system says; some may be gone then, the oldest first.
-pub fn remove_up_to(disk: &dyn Disk, directory: &Path, index: LogIndex) -> Result<usize, WalError> {
+pub fn remove_up_to(
+    disk: &dyn Disk,
+    directory: &Path,
+    index: LogIndex,
+    kept: &BTreeSet<LogIndex>,
+) -> Result<usize, WalError> {
     let segments = list(disk, directory)?;
     let mut removed = 0;
-    for pair in segments.windows(2).take_while(|pair| pair[1].0 <= index.0 + 1) {
+    let covered = segments.windows(2).take_while(|pair| pair[1].0 <= index.0 + 1);
+    for pair in covered.filter(|pair| !kept.contains(&pair[0])) {
         let path = path(directory, pair[0]);
         disk.remove(&path).map_err(io_error("remove", &path))?;
         removed += 1;

@@ -57,7 +57,7 @@ impl Fixture {
         let options = Options { segment_bytes, seed: 77 + choice.opening };
         let mut records = Vec::new();
         let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
-        let mut on_record = |record| records.push(record);
+        let mut on_record = |record, _| records.push(record);
         let log = Log::open(disk, &choice, self.cluster, &options, LogIndex(0), &mut on_record)?;
         let last = log.last();
         assert_eq!(last.0, records.len() as u64);

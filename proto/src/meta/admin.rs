@@ -136,6 +136,8 @@ pub struct ServerDefaultsReplyV1 {
     pub packet_bytes: u32,
     /// How long the trash is kept, minutes; 0: there is none.
     pub trash_interval_minutes: u32,
+    /// Bytes of the largest file that is kept in the namenode; 0: none is.
+    pub inline_bytes_max: u32,
 }
 
 /// Writes a checkpoint of the namespace.

@@ -26,6 +26,8 @@ pub struct AppendReplyV1 {
     /// (`UpdateBlockForPipeline`), opens its nodes under that and tells the namenode (`UpdatePipeline`). Else it is the
     /// `previous` of the first `AddBlock`.
     pub last: Option<LocatedBlockV1>,
+    /// Bytes of the largest end of a file that is kept in the namenode; 0: none is.
+    pub inline_bytes_max: u32,
 }
 
 /// Cuts a closed file. HDFS: `ClientProtocol.truncate`.

@@ -8,3 +8,4 @@ pub mod inspect;
 pub mod membership;
 pub mod namespace;
 pub mod tree;
+pub mod values;

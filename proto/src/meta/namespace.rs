@@ -141,6 +141,8 @@ pub struct CreateRequestV1 {
 pub struct CreateReplyV1 {
     /// Its status; `is_open` is true.
     pub status: FileStatusV1,
+    /// Bytes of the largest file that is kept in the namenode; 0: none is.
+    pub inline_bytes_max: u32,
 }
 
 /// One version of a block with its length.
@@ -188,6 +190,9 @@ pub struct LocatedBlockV1 {
     pub is_begun: bool,
     /// Opens the block for reading, or for writing in the reply of `AddBlock`.
     pub capability: CapabilityBytes,
+    /// For a block that is kept in the namenode itself, and on no datanode: its bytes; none when they would not fit into the
+    /// reply, then locations are asked for from its offset on.
+    pub inline: Option<Vec<u8>>,
 }
 
 /// Adds a block to an open file.
@@ -240,6 +245,18 @@ pub struct CompleteRequestV1 {
     pub last: Option<BlockRefV1>,
     /// Who acknowledged it.
     pub acked: Vec<AckedReplicaV1>,
+    /// Bytes behind that block, to be kept in the namenode: the rest of a small file, or all of it. Errors: `LimitExceeded`
+    /// when they are not kept there; the file is then as before, and a block takes them.
+    pub tail: Option<InlineTailV1>,
+}
+
+/// The end of a file that is kept in the namenode.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct InlineTailV1 {
+    /// Its bytes; not none.
+    pub bytes: Vec<u8>,
+    /// Whether they take the place of `last`, which is kept in the namenode: they begin with what is in it.
+    pub replaces_last: bool,
 }
 
 /// A file, by path or by inode.

@@ -65,7 +65,8 @@ fn walks(examples: &mut Examples) {
 /// Changes beside the plain ones.
 pub fn changes(examples: &mut Examples) {
     examples.add("AppendRequest", &AppendRequestV1 { path: path(), new_block: true });
-    examples.add("AppendReply", &AppendReplyV1 { status: status(), last: Some(located()) });
+    examples
+        .add("AppendReply", &AppendReplyV1 { status: status(), last: Some(located()), inline_bytes_max: 9 });
     examples.add("TruncateRequest", &TruncateRequestV1 { path: path(), length: 0x1234 });
     examples.add("TruncateReply", &TruncateReplyV1 { is_done: true });
     let sources = vec!["/data/part-1".to_owned(), "/data/part-2".to_owned()];

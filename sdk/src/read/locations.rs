@@ -94,6 +94,7 @@ mod tests {
             are_all_nodes: true,
             is_begun: true,
             capability: [0; 64],
+            inline: None,
         }))
     }
 

@@ -107,7 +107,8 @@ mod tests {
         let block = BlockRef { block: BlockId(1), stamp: Stamp(5), length: 0 };
         let nodes = (1..).take(answers.len()).map(node).collect();
         let (offset, is_open, capability) = (0, true, [0; 64]);
-        let located = LocatedBlock { block, offset, is_open, nodes, are_all_nodes, is_begun, capability };
+        let located =
+            LocatedBlock { block, offset, is_open, nodes, are_all_nodes, is_begun, capability, inline: None };
         let mut word = LengthOfOpen::default();
         for answer in answers {
             if let Some(length) = word.hear(address(), block.stamp, answer) {

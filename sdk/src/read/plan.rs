@@ -60,7 +60,9 @@ pub(crate) fn cut<'a>(ranges: &'a mut [(u64, &mut [u8])], locations: &Locations)
             let Some(place) = locations.find(at) else { break };
             let len = (place.end() - at).min(RANGE_BYTES_MAX).min(rest.len() as u64);
             let (target, after) = std::mem::take(&mut rest).split_at_mut(len as usize);
-            pieces.push(Piece::new(at, target, place));
+            let mut piece = Piece::new(at, target, place);
+            piece.take_inline();
+            pieces.push(piece);
             (rest, at) = (after, at + len);
         }
     }
@@ -81,6 +83,16 @@ impl<'a> Piece<'a> {
         }
     }
 
+    /// Takes bytes that came with the location: those of a small file, which the namenode keeps.
+    fn take_inline(&mut self) {
+        let begin = (self.offset - self.place.begin()) as usize;
+        let bytes = self.place.located.inline.as_ref();
+        if let Some(bytes) = bytes.and_then(|bytes| bytes.get(begin..begin + self.target.len())) {
+            self.target.copy_from_slice(bytes);
+            self.done = self.target.len();
+        }
+    }
+
     pub fn is_done(&self) -> bool {
         self.done == self.target.len()
     }
@@ -94,6 +106,7 @@ impl<'a> Piece<'a> {
     /// writer died for instance, another may have, and the namenode names them in the same order as before.
     pub fn refresh(&mut self, place: Arc<Place>) {
         (self.place, self.needs_refresh, self.may_come_back) = (place, false, false);
+        self.take_inline();
         for node in self.failed.drain(..) {
             if !self.avoided.contains(&node) {
                 self.avoided.push(node);
@@ -187,6 +200,7 @@ mod tests {
                 are_all_nodes: true,
                 is_begun: true,
                 capability: [0; 64],
+                inline: None,
             }))
         });
         locations.add(places.collect());

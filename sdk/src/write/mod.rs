@@ -14,10 +14,11 @@ mod window;
 use std::io;
 use std::sync::Arc;
 
+use ringfs_proto::Code;
 use ringfs_proto::ids::{DatanodeId, InodeId};
 use ringfs_proto::limits::CHUNK_BYTES_NATIVE;
 use ringfs_proto::meta::data::{WriteHint, packet_flags};
-use ringfs_proto::meta::namespace::{AckedReplicaV1, CompleteRequestV1};
+use ringfs_proto::meta::namespace::{AckedReplicaV1, CompleteRequestV1, InlineTailV1};
 use ringfs_proto::ops::Complete;
 
 use crate::client::{CreateOptions, Shared};
@@ -68,6 +69,10 @@ pub struct Writer {
     attachment: Attachment,
     /// Data of the packet that is being collected.
     packet: Vec<u8>,
+    /// Bytes of the largest file that the namenode keeps itself.
+    inline_bytes_max: usize,
+    /// How many bytes of the packet are those of the last block, which the namenode keeps: a larger one may take its place.
+    inline_bytes: usize,
     /// Bytes of the file in finished blocks.
     finished_bytes: u64,
 }
@@ -102,6 +107,8 @@ impl Writer {
             failures: Failures::default(),
             attachment: Attachment::default(),
             packet: Vec::new(),
+            inline_bytes_max: 0,
+            inline_bytes: 0,
             finished_bytes: 0,
         }
     }
@@ -118,7 +125,12 @@ impl Writer {
         let Some(last) = last else { return writer };
         writer.previous = Some(last.block);
         writer.finished_bytes = last.offset;
-        if last.is_open {
+        let packet_max = writer.packet_bytes_max();
+        let fits = |bytes: &Vec<u8>| bytes.len() as u64 == last.block.length && bytes.len() <= packet_max;
+        if let Some(bytes) = last.inline.clone().filter(fits) {
+            writer.inline_bytes = bytes.len();
+            writer.packet = bytes;
+        } else if last.is_open {
             // Readers have relied on its bytes for as long as it was closed.
             writer.is_flushed = true;
             writer.window.begin_at(last.block.length);
@@ -127,6 +139,12 @@ impl Writer {
             writer.finished_bytes += last.block.length;
         }
         writer
+    }
+
+    /// Files of so many bytes go to the namenode when they are closed.
+    pub(crate) fn with_inline(mut self, inline_bytes_max: u32) -> Self {
+        self.inline_bytes_max = inline_bytes_max as usize;
+        self
     }
 
     /// The path that was created, or opened for appending.
@@ -177,12 +195,45 @@ impl Writer {
     /// As [`Self::append`], and `TimedOut` when the namenode does not hear of the last block in time.
     pub fn close(&mut self) -> Result<FileStatus> {
         self.check("close")?;
-        let finished = self.finish_last_block();
-        self.fail_on_error(finished)?;
-        let request = CompleteRequestV1 { inode: self.inode, last: self.previous, acked: self.acked.clone() };
-        let status = self.shared.namenode.call::<Complete>("close", &self.path, &request)?;
+        let status = match self.close_inline()? {
+            Some(status) => status,
+            None => {
+                let finished = self.finish_last_block();
+                self.fail_on_error(finished)?;
+                self.complete(None)?
+            }
+        };
         self.state = State::Closed;
         Ok(status)
+    }
+
+    /// Closes a small file, whose bytes go to the namenode; `None` if it is none.
+    fn close_inline(&mut self) -> Result<Option<FileStatus>> {
+        let is_small = self.position() <= self.inline_bytes_max as u64;
+        let has_block = self.block.is_some() || self.reopened.is_some() || self.window.length() > 0;
+        if self.packet.len() == self.inline_bytes || !is_small || has_block {
+            return Ok(None);
+        }
+        let tail = InlineTailV1 { bytes: self.packet.clone(), replaces_last: self.inline_bytes > 0 };
+        match self.complete(Some(tail)) {
+            Ok(status) => Ok(Some(status)),
+            // It takes no more of them: datanodes do.
+            Err(error) if error.code() == Some(Code::LimitExceeded) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn complete(&self, tail: Option<InlineTailV1>) -> Result<FileStatus> {
+        let (inode, last, acked) = (self.inode, self.previous, self.acked.clone());
+        let request = CompleteRequestV1 { inode, last, acked, tail };
+        self.shared.namenode.call::<Complete>("close", &self.path, &request)
+    }
+
+    /// What is written from now on goes to datanodes, behind a last block that the namenode keeps.
+    fn leave_inline(&mut self) {
+        self.packet.drain(..self.inline_bytes);
+        self.finished_bytes += self.inline_bytes as u64;
+        self.inline_bytes = 0;
     }
 
     fn check(&mut self, operation: &'static str) -> Result<()> {
@@ -208,6 +259,10 @@ impl Writer {
 
     fn append_packets(&mut self, data: &[u8]) -> Result<()> {
         let mut data = data;
+        let inline_max = self.inline_bytes_max.min(self.packet_bytes_max());
+        if self.inline_bytes > 0 && self.packet.len() + data.len() > inline_max {
+            self.leave_inline();
+        }
         while !data.is_empty() {
             let packet_max = self.packet_bytes_max();
             let (now, later) = data.split_at(data.len().min(packet_max - self.packet.len()));
@@ -271,6 +326,7 @@ impl Writer {
     }
 
     fn flush_packets(&mut self, flags: u8) -> Result<()> {
+        self.leave_inline();
         let needs_sync = flags != 0 && self.block.is_some() && !self.window.is_synced();
         if !self.packet.is_empty() || needs_sync {
             self.send(flags)?;
@@ -285,6 +341,7 @@ impl Writer {
     }
 
     fn finish_last_block(&mut self) -> Result<()> {
+        self.leave_inline();
         if self.packet.is_empty() && self.block.is_none() {
             return Ok(());
         }

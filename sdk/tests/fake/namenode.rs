@@ -247,7 +247,7 @@ impl State {
             storage_policy: 0,
         };
         self.files.insert(request.path.clone(), File { status: status.clone(), blocks: Vec::new() });
-        Ok(CreateReplyV1 { status }.encode())
+        Ok(CreateReplyV1 { status, inline_bytes_max: 0 }.encode())
     }
 
     fn add_block(&mut self, request: &AddBlockRequestV1) -> Result<Vec<u8>, Code> {
@@ -277,6 +277,7 @@ impl State {
             are_all_nodes: true,
             is_begun: false,
             capability: [0; 64],
+            inline: None,
         };
         Ok(AddBlockReplyV1 { located }.encode())
     }
@@ -309,6 +310,7 @@ impl State {
                 are_all_nodes,
                 is_begun,
                 capability,
+                inline: None,
             });
             offset += length;
         }

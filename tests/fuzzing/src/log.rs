@@ -132,7 +132,7 @@ pub fn changes() -> Vec<ChangeV1> {
         }),
         create(FIRST),
         add_block(inode, None, first),
-        ChangeV1::Complete(CompleteV1 { inode, last: Some(first), crc: None }),
+        ChangeV1::Complete(CompleteV1 { inode, last: Some(first), crc: None, tail: None }),
         ChangeV1::SetReplication(SetReplicationV1 { path: FIRST.to_owned(), replication: 2 }),
         ChangeV1::Rename(RenameV1 { source: FIRST.to_owned(), target: "/b".to_owned(), overwrite: true }),
     ];

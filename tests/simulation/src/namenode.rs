@@ -18,11 +18,12 @@ use ringfs_disk::{Disk, SimulatedDisk};
 use ringfs_namenode::boot;
 use ringfs_namenode::calls::{Answer, Call, Caller, Credentials, Request};
 use ringfs_namenode::checkpoint::format::Header;
-use ringfs_namenode::checkpoint::{Done, Kind, Run};
+use ringfs_namenode::checkpoint::{Beside, Done, Kind, Run};
+use ringfs_namenode::config::SmallFiles;
 use ringfs_namenode::core::{Copied, Core, Now, Order};
 use ringfs_namenode::directory::Directories;
 use ringfs_namenode::state::Rest;
-use ringfs_namenode::wal::{BatchBuilder, Log};
+use ringfs_namenode::wal::{BatchBuilder, Log, Values};
 use ringfs_namenode::{Config, StartError};
 use ringfs_proto::frame::{self, flags};
 use ringfs_proto::hello::{self, HelloReplyV1, HelloV1};
@@ -69,6 +70,7 @@ pub struct Mistakes {
 pub struct Namenode {
     machine: Machine,
     core: RefCell<Core>,
+    values: Values,
     log: RefCell<Log>,
     cluster: ClusterId,
     batches: RefCell<VecDeque<BatchBuilder>>,
@@ -92,6 +94,7 @@ pub fn config(wal_dirs: &[PathBuf]) -> Config {
     Config {
         wal_dirs: wal_dirs.to_vec(),
         wal_segment_bytes: 1 << 16,
+        small_files: SmallFiles { inline_bytes_max: 0, ..SmallFiles::default() },
         replication: 3,
         block_size: 16 << 10,
         heartbeat_interval_ms: 300,
@@ -124,6 +127,7 @@ impl Namenode {
         let namenode = Rc::new(Self {
             machine: machine.clone(),
             core: RefCell::new(core),
+            values: Values::new(disk, log.status()),
             log: RefCell::new(log),
             cluster: directories.identity.cluster.cluster,
             batches: RefCell::default(),
@@ -184,9 +188,9 @@ impl Namenode {
     /// What the checkpoint's thread does, and the namespace thread for it.
     async fn write_checkpoint(self: Rc<Self>, order: Order) {
         let disk: Arc<dyn Disk> = Arc::new(self.machine.disk.clone());
-        let kind = Kind::Ordinary(self.log.borrow().status().live());
+        let beside = Beside { directories: self.log.borrow().status().live(), kept: order.kept.clone() };
         let header = Header { cluster: self.cluster, index: order.index };
-        let done = match Run::begin(disk, kind, header) {
+        let done = match Run::begin(disk, Kind::Ordinary, beside, header) {
             Ok(run) => self.write_sections(run, order.rest).await,
             Err(error) => Done { result: Err(error), failed: Vec::new() },
         };
@@ -376,7 +380,8 @@ impl Namenode {
                 *outbox.waker.borrow_mut() = Some(context.waker().clone());
                 if outbox.is_closed.get() { Poll::Ready(None) } else { Poll::Pending }
             });
-            let Some(answer) = next.await else { return };
+            let Some(mut answer) = next.await else { return };
+            answer.fill(&self.values);
             let mut bytes = Vec::new();
             match answer.result {
                 Ok(reply) => {

@@ -416,7 +416,7 @@ pub fn add_block(inode: InodeId, previous: Option<BlockRefV1>) -> Request {
 }
 
 pub fn complete(inode: InodeId, last: Option<BlockRefV1>) -> Request {
-    Request::Complete(CompleteRequestV1 { inode, last, acked: Vec::new() })
+    Request::Complete(CompleteRequestV1 { inode, last, acked: Vec::new(), tail: None })
 }
 
 pub fn delete(path: &str) -> Request {

@@ -8,7 +8,7 @@ fn what_is_known_to_change_nothing_is_not_logged() {
     let client = fixture.client();
     fixture.create(&client, "/d/f");
     let inode = fixture.create(&client, "/d/g");
-    let close = CompleteRequestV1 { inode, last: None, acked: Vec::new() };
+    let close = CompleteRequestV1 { inode, last: None, acked: Vec::new(), tail: None };
     fixture.call(&client, Request::Complete(close)).expect("closed");
     let mkdirs = |path: &str, create_parents| {
         Request::Mkdirs(MkdirsRequestV1 {

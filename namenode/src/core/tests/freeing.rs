@@ -58,7 +58,7 @@ fn a_file_of_many_blocks_is_freed_in_turns_too() {
         );
         previous = Some(BlockRefV1 { block, stamp, length: 10 });
     }
-    feed(&mut state, ChangeV1::Complete(CompleteV1 { inode, last: previous, crc: None }));
+    feed(&mut state, ChangeV1::Complete(CompleteV1 { inode, last: previous, crc: None, tail: None }));
     let mut fixture = Fixture::with_state(state);
     fixture.core.safe_mode = SafeMode::default();
     let client = fixture.client();

@@ -70,7 +70,7 @@ fn namespace() -> State {
             }));
         }
         let last = Some(nth(first + BLOCKS_PER_FILE - 1));
-        apply(ChangeV1::Complete(CompleteV1 { inode, last, crc: None }));
+        apply(ChangeV1::Complete(CompleteV1 { inode, last, crc: None, tail: None }));
     }
     assert_eq!(state.counts().committed_blocks, BLOCKS);
     state

@@ -10,7 +10,7 @@ use crate::core::tree::COST_PER_CALL_MAX;
 impl Fixture {
     fn make_file(&mut self, client: &Arc<Caller>, path: &str) -> InodeId {
         let inode = self.create(client, path);
-        let complete = CompleteRequestV1 { inode, last: None, acked: Vec::new() };
+        let complete = CompleteRequestV1 { inode, last: None, acked: Vec::new(), tail: None };
         self.call(client, Request::Complete(complete)).expect("closed");
         inode
     }

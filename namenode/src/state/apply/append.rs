@@ -25,7 +25,7 @@ impl State {
         }
         self.check_not_written(slot, session, "APPEND_FILE", &change.path)?;
         let last = self.blocks.last(self.list_of(slot));
-        let reopened = change.reopened.and(last);
+        let reopened = change.reopened.and(last.filter(|last| last.value.is_none()));
         if reopened.map(|last| last.block) != change.reopened {
             let message = format!(
                 "Failed to APPEND_FILE {} for {session} because another has written it meanwhile",

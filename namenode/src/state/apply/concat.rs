@@ -21,7 +21,8 @@ impl State {
             let blocks = self.blocks.take(&mut list);
             self.set_list(slot, list);
             if self.replication_of(slot) != replication {
-                effects.extend(blocks.iter().map(|block| Effect::ReplicationChanged(*block)));
+                let are_on_datanodes = blocks.iter().filter(|block| self.blocks.in_slot(**block).is_some());
+                effects.extend(are_on_datanodes.map(|block| Effect::ReplicationChanged(*block)));
             }
             moved.extend(blocks);
             self.remove_tree(slot, effects);

@@ -151,8 +151,7 @@ impl State {
                 if let Some(file) = self.leases.get_mut(change.inode) {
                     file.end_block();
                 }
-                self.counts.blocks -= 1;
-                effects.push(Effect::BlockRemoved(last.slot, last.block));
+                self.removed(&last, effects);
                 Ok(Applied::Done)
             }
             // The block is gone already: a repeated call.
@@ -192,12 +191,21 @@ impl State {
         if let Some(done) = self.completed_before(change) {
             return Ok(done);
         }
-        if self.returning(change.inode, session, change.last)?.is_some() {
+        if change.tail.is_some() {
+            // Who comes back has more to say than what the file was closed with.
+            self.reopen_for(change.inode, session, change.last, false, effects)?;
+        } else if self.returning(change.inode, session, change.last)?.is_some() {
             return Ok(Applied::Completed(change.inode));
         }
         let slot = self.leased(change.inode, session)?;
         let last = self.blocks.last(self.list_of(slot));
+        if let Some(tail) = &change.tail {
+            self.check_tail(slot, last, tail)?;
+        }
         self.commit_last(slot, last, change.last, change.crc, effects)?;
+        if let Some(tail) = &change.tail {
+            self.set_tail(slot, tail);
+        }
         self.leases.close(change.inode);
         let (index, time_ms) = (self.applied, self.time_ms);
         let inode = self.inodes.get_mut(slot);
@@ -209,7 +217,16 @@ impl State {
     fn completed_before(&self, change: &CompleteV1) -> Option<Applied> {
         let slot = self.slot_of(change.inode)?;
         let view = self.file_view(slot)?;
-        let is_same = self.blocks.last(view.blocks).map(|last| last.block) == change.last;
+        let last = self.blocks.last(view.blocks);
+        let is_same = match &change.tail {
+            None => last.map(|last| last.block) == change.last,
+            Some(tail) => {
+                let value = last.and_then(|last| last.value);
+                let before = self.blocks.penultimate(view.blocks).map(|view| view.block);
+                value.is_some_and(|place| (place.len, place.crc) == (tail.value.len, tail.value.crc))
+                    && (tail.replaces_last || before == change.last)
+            }
+        };
         (view.session.is_none() && is_same).then_some(Applied::Completed(change.inode))
     }
 

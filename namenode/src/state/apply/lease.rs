@@ -86,8 +86,7 @@ impl State {
             (FileEndV1::Remove(_), Some(last)) => {
                 self.blocks.pop(&mut list, self.checksum_of(slot));
                 self.set_list(slot, list);
-                self.counts.blocks -= 1;
-                effects.push(Effect::BlockRemoved(last.slot, last.block));
+                self.removed(&last, effects);
             }
             _ => {}
         }

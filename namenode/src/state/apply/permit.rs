@@ -32,6 +32,7 @@ impl State {
             // HDFS: FSDirMkdirOp.mkdirs.
             ChangeV1::Mkdirs(change) => check(&change.path, self.asked_to_make(&change.path)?),
             ChangeV1::Create(change) => self.permit_create(author, change),
+            ChangeV1::Put(change) => self.permit_create(author, &change.file),
             ChangeV1::Rename(change) => self.permit_rename(author, change),
             // HDFS: FSDirDeleteOp.delete.
             ChangeV1::Delete(change) => {
@@ -70,6 +71,7 @@ impl State {
             | ChangeV1::RaiseIds(_)
             | ChangeV1::Touch(_)
             | ChangeV1::EndTruncate(_)
+            | ChangeV1::MoveValues(_)
             | ChangeV1::Free => Ok(()),
         }
     }

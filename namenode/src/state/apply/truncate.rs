@@ -44,6 +44,13 @@ impl State {
                 self.content_changed(slot);
                 Ok(Applied::Truncated(true))
             }
+            // Bytes of a value are left out of the count.
+            (Some(view), _) if view.value.is_some() => {
+                self.drop_blocks(slot, view.offset + view.block.length, effects);
+                self.blocks.cut_value(view.slot, self.checksum_of(slot), change.length - view.offset);
+                self.content_changed(slot);
+                Ok(Applied::Truncated(true))
+            }
             (Some(view), Some(cut)) if view.block == cut.old => {
                 self.begin_cut(slot, &view, change.length, cut, effects);
                 Ok(Applied::Truncated(false))
@@ -111,8 +118,7 @@ impl State {
         let Some(mut truncation) = self.truncations.remove(inode) else { return };
         // The list has one block: nothing is known of what is before it.
         if let Some(view) = self.blocks.pop(&mut truncation.list, ChecksumType::Crc32c) {
-            self.counts.blocks -= 1;
-            effects.push(Effect::BlockRemoved(view.slot, view.block));
+            self.removed(&view, effects);
         }
     }
 
@@ -122,9 +128,7 @@ impl State {
         while self.blocks.last(list).is_some_and(|last| last.offset >= offset)
             && let Some(view) = self.blocks.pop(&mut list, kind)
         {
-            self.counts.blocks -= 1;
-            self.counts.committed_blocks -= u64::from(!view.is_open);
-            effects.push(Effect::BlockRemoved(view.slot, view.block));
+            self.removed(&view, effects);
         }
         self.set_list(slot, list);
     }

@@ -84,7 +84,7 @@ fn one_by_one(driver: &mut Driver, steps: &[CommitStepV1]) -> Result<(), Code> {
         match driver.apply(change).map_err(|error| error.code)? {
             Applied::Created(inode) => {
                 driver
-                    .apply(ChangeV1::Complete(CompleteV1 { inode, last: None, crc: None }))
+                    .apply(ChangeV1::Complete(CompleteV1 { inode, last: None, crc: None, tail: None }))
                     .expect("closed");
             }
             Applied::Deleted(false) => return Err(Code::NotFound),

@@ -33,7 +33,7 @@ fn append_opens_a_closed_file_with_its_last_block() {
     assert_eq!((file.session, file.acked_length, file.has_stood), (WRITER, 100, true));
     assert!(driver.status("/f").expect("there").is_open);
     let shorter = BlockRefV1 { length: 99, ..last.block };
-    let complete = |last| ChangeV1::Complete(CompleteV1 { inode, last: Some(last), crc: None });
+    let complete = |last| ChangeV1::Complete(CompleteV1 { inode, last: Some(last), crc: None, tail: None });
     assert_eq!(code(&driver.apply(complete(shorter))), Some(Code::InvalidArgument), "old bytes stay");
     let abandon = ChangeV1::AbandonBlock(AbandonBlockV1 { inode, block: last.block.block });
     assert_eq!(code(&driver.apply(abandon)), Some(Code::InvalidArgument), "old bytes stay");
@@ -161,7 +161,9 @@ fn concat_is_refused_as_hdfs_refuses_it() {
     let ChangeV1::Create(small) = create("/d/small", false) else { panic!("a create") };
     let small = ChangeV1::Create(CreateV1 { block_size: BLOCK / 2, ..small });
     let Ok(Applied::Created(inode)) = driver.apply(small) else { panic!("created") };
-    driver.apply(ChangeV1::Complete(CompleteV1 { inode, last: None, crc: None })).expect("closed");
+    driver
+        .apply(ChangeV1::Complete(CompleteV1 { inode, last: None, crc: None, tail: None }))
+        .expect("closed");
     let cases: &[(&str, &[&str], Code, &str)] = &[
         ("/d/none", &["/d/a"], Code::NotFound, "File does not exist: /d/none"),
         ("/d/t", &["/d/none"], Code::NotFound, "File does not exist: /d/none"),
@@ -237,7 +239,7 @@ fn what_a_file_is_created_with_is_kept() {
     let exclusive = driver.apply_as(other, CallId(1), ChangeV1::Create(change.clone()));
     assert_eq!(code(&exclusive), Some(Code::LeaseHeld), "somebody writes it");
     driver
-        .apply(ChangeV1::Complete(CompleteV1 { inode: status.inode, last: None, crc: None }))
+        .apply(ChangeV1::Complete(CompleteV1 { inode: status.inode, last: None, crc: None, tail: None }))
         .expect("closed");
     assert_eq!(code(&driver.apply(ChangeV1::Create(change))), Some(Code::AlreadyExists));
     driver.apply(create("/f", true)).expect("replaced");

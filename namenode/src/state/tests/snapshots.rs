@@ -25,6 +25,9 @@ enum Act {
     Concat(String, Vec<String>),
     Truncate(String, u8),
     EndTruncate(u8),
+    Put(String, u8),
+    CompleteWithTail(u8, bool),
+    MoveValues(u8),
     Free,
     Commit(Vec<CommitStepV1>),
     SetPermission(String, u16),
@@ -57,6 +60,9 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => (paths(), prop::collection::vec(paths(), 1..3)).prop_map(|(path, others)| Act::Concat(path, others)),
         2 => (paths(), any::<u8>()).prop_map(|(path, part)| Act::Truncate(path, part)),
         1 => any::<u8>().prop_map(Act::EndTruncate),
+        4 => (paths(), any::<u8>()).prop_map(|(path, len)| Act::Put(path, len)),
+        3 => (any::<u8>(), any::<bool>()).prop_map(|(choice, replaces)| Act::CompleteWithTail(choice, replaces)),
+        2 => any::<u8>().prop_map(Act::MoveValues),
         1 => Just(Act::Free),
         2 => commits::steps().prop_map(Act::Commit),
         1 => (paths(), 0u16..0o2000).prop_map(|(path, mode)| Act::SetPermission(path, mode)),
@@ -88,6 +94,26 @@ fn picked(state: &State, choice: u8) -> Option<(InodeId, SessionId, Option<Block
 /// What datanodes say of a block, or nothing.
 fn crc_of(choice: u8) -> Option<u32> {
     (!choice.is_multiple_of(4)).then(|| u32::from(choice).wrapping_mul(0x0765_4321))
+}
+
+/// Some bytes behind the records of a batch.
+fn value(len: u8) -> ValueV1 {
+    ValueV1 { at: u32::from(len) * 3, len: u32::from(len), crc: u32::from(len) * 77 }
+}
+
+/// Some values of a segment that are written again, among them one that is not there.
+fn move_values(state: &State, choice: u8) -> Option<ChangeV1> {
+    let segments: Vec<_> = state.values().by_segment.keys().copied().collect();
+    let segment = *segments.get(usize::from(choice) % segments.len().max(1))?;
+    let places = (1..=state.last_block().0).filter_map(|id| Some((BlockId(id), state.value(BlockId(id))?)));
+    let there = places.filter(|(_, place)| place.segment == segment);
+    let moved =
+        there.filter(|(id, _)| !(id.0 + u64::from(choice)).is_multiple_of(3)).map(|(block, place)| {
+            let value = ValueV1 { at: block.0 as u32 * 300, len: place.len, crc: place.crc };
+            MovedV1 { block, offset: place.offset, value }
+        });
+    let gone = MovedV1 { block: BlockId(1), offset: 7, value: value(9) };
+    Some(ChangeV1::MoveValues(MoveValuesV1 { segment, moved: moved.chain([gone]).collect() }))
 }
 
 fn last_of(state: &State, path: &str) -> Option<BlockRefV1> {
@@ -125,7 +151,7 @@ fn act(driver: &mut Driver, act: &Act, sessions: u64) {
             ChangeV1::AbandonBlock(AbandonBlockV1 { inode, block })
         }),
         Act::Complete(choice) => of_writer(*choice, &|inode, last| {
-            ChangeV1::Complete(CompleteV1 { inode, last, crc: crc_of(*choice) })
+            ChangeV1::Complete(CompleteV1 { inode, last, crc: crc_of(*choice), tail: None })
         }),
         Act::NewStamp(choice) => of_writer(*choice, &|inode, last| {
             let block = last.unwrap_or(BlockRefV1 { block, stamp, length: 0 });
@@ -168,6 +194,15 @@ fn act(driver: &mut Driver, act: &Act, sessions: u64) {
         }
         Act::Commit(steps) => Some(ChangeV1::Commit(CommitV1 { steps: steps.clone() })),
         Act::Free => Some(ChangeV1::Free),
+        Act::Put(path, len) => {
+            let ChangeV1::Create(file) = create(path, len % 2 == 0) else { return };
+            Some(ChangeV1::Put(PutV1 { file, block, value: (*len > 0).then(|| value(*len)) }))
+        }
+        Act::CompleteWithTail(choice, replaces_last) => of_writer(*choice, &|inode, last| {
+            let tail = TailV1 { block, value: value(choice / 2 + 1), replaces_last: *replaces_last };
+            ChangeV1::Complete(CompleteV1 { inode, last, crc: None, tail: Some(tail) })
+        }),
+        Act::MoveValues(choice) => move_values(&driver.state, *choice),
         Act::EndTruncate(choice) => {
             let all: Vec<_> = driver.state.truncations.iter().collect();
             let picked = all.get(usize::from(*choice) % all.len().max(1));
@@ -285,6 +320,7 @@ proptest! {
         prop_assert_eq!(state.applied(), index);
         prop_assert_eq!(state.digest(), expected);
         for record in driver.records.iter().filter(|record| record.index > index) {
+            state.set_values_at(values_at(record.index));
             let _refused_or_not = state.apply(record, &mut Vec::new());
         }
         prop_assert_eq!(state.digest(), driver.state.digest());

@@ -1,0 +1,146 @@
+//! Small files, whose bytes are in the log: taken with `Put` and `Complete`, given with locations.
+//!
+//! Bytes come with a call and go into the batch of its record; here they are counted and named. They are read where the
+//! answer is sent, never on this thread.
+
+use ringfs_proto::limits::{BATCH_PATHS_MAX, INLINE_BYTES_MAX};
+use ringfs_proto::meta::namespace::{FileRefV1, GetBlockLocationsRequestV1, InlineTailV1, LocatedBlockV1};
+use ringfs_proto::meta::values::{BatchOpenReplyV1, BatchOpenRequestV1, OpenedV1, PutRequestV1};
+use ringfs_proto::{Code, WireError};
+
+use super::{Core, Now};
+use crate::calls::{Call, Reply, Request};
+use crate::state::VALUE_INDEX_MAX;
+use crate::wal::ValuePlace;
+use crate::wal::record::{ChangeV1, PutV1, TailV1, ValueV1};
+
+/// What a located block takes of a frame besides its bytes, at most, for blocks with few replicas.
+const LOCATED_BYTES: usize = 512;
+/// What the locations and the status of a batch's files take of a frame at most, but for the last.
+const LOCATIONS_BYTES_MAX: usize = 384 << 10;
+
+/// Bytes that an answer shall bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WantedValue {
+    /// Where they are.
+    pub place: ValuePlace,
+    /// How many of them count, from the first.
+    pub length: u64,
+}
+
+impl Request {
+    /// Takes out the bytes that go into the log.
+    pub(super) fn take_values(&mut self) -> Vec<Vec<u8>> {
+        match self {
+            Self::Put(request) if !request.bytes.is_empty() => vec![core::mem::take(&mut request.bytes)],
+            Self::Complete(request) => {
+                request.tail.iter_mut().map(|tail| core::mem::take(&mut tail.bytes)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Core {
+    /// Bytes of the largest content that is taken now; 0: none is.
+    pub(super) fn inline_bytes_max(&self) -> u32 {
+        let limit = self.config.small_files.inline_bytes_max.min(INLINE_BYTES_MAX as u32);
+        if self.has_room_for(u64::from(limit)) { limit } else { 0 }
+    }
+
+    fn has_room_for(&self, bytes: u64) -> bool {
+        let logged =
+            self.filling.values_len() + self.full.iter().map(|batch| batch.values_len()).sum::<u64>();
+        let total = self.state.values().bytes + logged + bytes;
+        total <= self.config.small_files.total_bytes_max && self.state.applied() < VALUE_INDEX_MAX
+    }
+
+    fn check_inline(&self, what: &str, bytes: usize) -> Result<(), WireError> {
+        let limit = self.config.small_files.inline_bytes_max.min(INLINE_BYTES_MAX as u32);
+        if bytes > limit as usize {
+            let message = format!("{what}: {bytes} bytes are not kept in the namenode, at most {limit}");
+            return Err(WireError::new(Code::LimitExceeded, message));
+        }
+        if !self.has_room_for(bytes as u64) {
+            let message = format!(
+                "{what}: the namenode keeps {} bytes of small files and takes no more (small_files.total_bytes_max)",
+                self.state.values().bytes
+            );
+            return Err(WireError::new(Code::LimitExceeded, message));
+        }
+        Ok(())
+    }
+
+    pub(super) fn filter_put(&mut self, request: &PutRequestV1) -> Result<ChangeV1, WireError> {
+        let file = self.created(&request.file)?;
+        self.check_inline(&format!("put {}", request.file.path), request.bytes.len())?;
+        let value = (!request.bytes.is_empty()).then(|| ValueV1::of(&request.bytes));
+        let (block, _) = self.next_block();
+        Ok(ChangeV1::Put(PutV1 { file, block, value }))
+    }
+
+    pub(super) fn filter_tail(&mut self, tail: &InlineTailV1) -> Result<TailV1, WireError> {
+        if tail.bytes.is_empty() {
+            return Err(WireError::new(Code::InvalidArgument, "the end of a file has no bytes"));
+        }
+        self.check_inline("close a file", tail.bytes.len())?;
+        let (block, _) = self.next_block();
+        Ok(TailV1 { block, value: ValueV1::of(&tail.bytes), replaces_last: tail.replaces_last })
+    }
+
+    /// Asks for the bytes of values, as far as they fit into the answer.
+    pub(super) fn want_values(&mut self, blocks: &mut [LocatedBlockV1]) {
+        for located in blocks.iter_mut().filter(|located| located.inline.is_some()) {
+            let Some(place) = self.state.value(located.block.block) else { continue };
+            let wanted: usize = self.wanted.iter().map(|wanted| wanted.place.len as usize).sum();
+            if !self.wanted.is_empty() && wanted + place.len as usize > INLINE_BYTES_MAX {
+                return;
+            }
+            self.wanted.push(WantedValue { place, length: located.block.length });
+        }
+    }
+
+    /// Opens as many files as one answer can hold.
+    pub(super) fn batch_open(
+        &mut self,
+        request: &BatchOpenRequestV1,
+        call: &Call,
+        now: Now,
+    ) -> Result<Reply, WireError> {
+        if request.paths.len() > BATCH_PATHS_MAX {
+            let message = format!("{} paths in one call, at most {BATCH_PATHS_MAX}", request.paths.len());
+            return Err(WireError::new(Code::InvalidArgument, message));
+        }
+        let (mut files, mut bytes) = (Vec::new(), 0);
+        for path in &request.paths {
+            let wanted = self.wanted.len();
+            let one = GetBlockLocationsRequestV1 {
+                file: FileRefV1::Path(path.clone()),
+                offset: 0,
+                length: u64::MAX,
+            };
+            let opened = match self.locations(&one, call, now) {
+                Ok(reply) => {
+                    bytes += LOCATED_BYTES * (1 + reply.blocks.len());
+                    let has_all = reply.blocks.iter().filter(|block| block.inline.is_some()).count()
+                        == self.wanted.len() - wanted;
+                    if !has_all && !files.is_empty() {
+                        // The next answer has room for its bytes.
+                        self.wanted.truncate(wanted);
+                        break;
+                    }
+                    OpenedV1::Open(reply)
+                }
+                Err(error) => {
+                    bytes += LOCATED_BYTES + error.message.len();
+                    OpenedV1::Refused(error.code as u16, error.message)
+                }
+            };
+            files.push(opened);
+            if bytes > LOCATIONS_BYTES_MAX {
+                break;
+            }
+        }
+        Ok(Reply::BatchOpen(BatchOpenReplyV1 { files }))
+    }
+}
