@@ -5,8 +5,6 @@ mod operate;
 mod replicas;
 mod users;
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,7 +15,7 @@ use ringfs_proto::meta::membership::VolumeStatusV1;
 use ringfs_sdk::Client;
 
 use crate::output::outln;
-use crate::{config_file, up};
+use crate::{config_file, scrape, up};
 
 const HTTP_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -244,22 +242,8 @@ pub fn connect(fs: Option<&str>) -> ringfs_sdk::Result<Client> {
 }
 
 fn metrics(address: &str) -> Result<(), String> {
-    let fetch = || -> std::io::Result<String> {
-        let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(HTTP_DEADLINE))?;
-        write!(stream, "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    let answer = fetch().map_err(|error| format!("metrics of {address}: {error}"))?;
-    match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.starts_with("HTTP/1.1 200") => {
-            crate::output::print(format_args!("{body}"));
-            Ok(())
-        }
-        _ => Err(format!("metrics of {address}: {}", answer.lines().next().unwrap_or("no answer"))),
-    }
+    crate::output::print(format_args!("{}", scrape::fetch(address, HTTP_DEADLINE)?));
+    Ok(())
 }
 
 fn join_file(config: &std::path::Path, namenode: &str, output: &std::path::Path) -> Result<(), String> {

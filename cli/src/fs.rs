@@ -4,6 +4,7 @@
 mod args;
 mod cat;
 mod copy;
+pub mod described;
 mod du;
 mod get;
 mod help;

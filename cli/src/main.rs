@@ -1,22 +1,26 @@
 //! `ringfs`: the servers, a whole cluster on one machine, file system commands, administration.
 
 mod admin;
+mod completions;
 mod config_file;
 mod du;
 mod fs;
 mod fsck;
 mod logging;
+mod man;
 mod output;
 mod place;
 mod ready;
+mod scrape;
 mod servers;
+mod top;
 mod up;
 mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 /// The configuration is wrong.
 const EXIT_CONFIG: u8 = 2;
@@ -56,6 +60,12 @@ enum Command {
     Fsck(fsck::Options),
     /// Count what a tree holds, for each owner if asked.
     Du(du::Options),
+    /// Watch a cluster live: throughput, operations, busiest users, datanodes in trouble.
+    Top(top::Options),
+    /// Print what a shell needs to complete the command lines of ringfs.
+    Completions(completions::Options),
+    /// Write manual pages of all commands.
+    Man(man::Options),
     /// Look after a cluster.
     Admin(admin::Options),
 }
@@ -114,6 +124,12 @@ fn main() -> ExitCode {
         Command::Fs { words } => fs::run(&words),
         Command::Fsck(options) => fsck::run(&options),
         Command::Du(options) => du::run(&options),
+        Command::Top(options) => top::run(&options),
+        Command::Completions(options) => {
+            completions::run(&options, Cli::command());
+            ExitCode::SUCCESS
+        }
+        Command::Man(options) => man::run(&options, Cli::command()),
         Command::Admin(options) => admin::run(&options),
     }
 }

@@ -160,3 +160,58 @@ fn users_are_told_apart() {
     let plain = ringfs_sdk::Client::builder().user("bob").connect(&cluster.uri()).expect("a client");
     plain.activity(1).expect("open to all");
 }
+
+#[test]
+fn top_tells_what_happened_between_two_looks() {
+    let cluster = Cluster::start(&Options { datanodes: 2, ..Options::default() });
+    let client = cluster.client();
+    put(&cluster, "/a", 2);
+    let (done, is_done) = std::sync::mpsc::channel::<()>();
+    let reader = std::thread::spawn(move || {
+        while is_done.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            let mut bytes = Vec::new();
+            client.open("/a").expect("opened").read_to_end(&mut bytes).expect("read");
+        }
+    });
+    let view = json(&cluster, &["top", "--once", "--json", "--interval", "0.5"]);
+    assert!(view["read_bytes_per_s"].as_f64() > Some(0.0), "{view}");
+    let opens = view["operations"].as_array().expect("operations").iter();
+    assert!(opens.clone().any(|one| one["operation"] == "GetBlockLocations"), "{view}");
+    assert_eq!(view["datanodes"].as_array().map(Vec::len), Some(2));
+    let (code, text) = run(&cluster, &["top", "--once", "--interval", "0.5"]);
+    assert_eq!(code, 0);
+    assert!(text.contains("Busiest users") && text.contains(" 2 datanodes "), "{text}");
+    drop(done);
+    reader.join().expect("no panic");
+    assert_eq!(run(&cluster, &["top", "--interval", "0"]).0, 2, "not a sensible interval");
+}
+
+#[test]
+fn completions_and_manual_pages_are_made() {
+    let cluster = Cluster::start(&Options::default());
+    let script = cluster.dir().join("completions");
+    std::fs::write(&script, run(&cluster, &["completions", "bash"]).1).expect("written");
+    // As bash does when Tab is pressed behind the last word.
+    let complete = |words: &str| {
+        let count = words.split(' ').count() - 1;
+        let line = format!(
+            "source {}; COMP_WORDS=({words}); [[ \"{words}\" == *' ' ]] && COMP_WORDS+=(''); COMP_CWORD={count}; \
+             _ringfs_any ringfs \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD-1]}}\"; echo \"${{COMPREPLY[*]}}\"",
+            script.display()
+        );
+        let output = std::process::Command::new("bash").args(["-c", &line]).output().expect("run");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8").trim().to_owned()
+    };
+    assert_eq!(complete("ringfs fsc"), "fsck");
+    assert_eq!(complete("ringfs fs -mkd"), "-mkdir");
+    assert_eq!(complete("ringfs fs -mkdir -"), "-p");
+    assert!(complete("ringfs admin ").contains("safemode"));
+    let pages = cluster.dir().join("man");
+    std::fs::create_dir(&pages).expect("made");
+    let (code, text) = run(&cluster, &["man", pages.to_str().expect("UTF-8")]);
+    assert!(code == 0 && text.starts_with("wrote "), "{text}");
+    let page = std::fs::read_to_string(pages.join("ringfs-fs.1")).expect("read");
+    assert!(page.contains("\\-mkdir"), "{page}");
+    assert_eq!(run(&cluster, &["man", "/none/such"]).0, 1);
+}
