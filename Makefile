@@ -11,7 +11,7 @@ SIMULATE := $(if $(SEED),--seed $(SEED),--from $(FROM) --seeds $(SEEDS)) $(if $(
 # Faults that `make faults` injects; SEED=N decides which.
 N ?= 100
 
-.PHONY: help demo test test-core test-hdfs test-ml simulate bench faults soak lint doc deps build fuzz
+.PHONY: help demo test test-core test-hdfs test-ml simulate bench faults soak lint doc deps build fuzz man
 
 help:
 	@echo "make demo       build, start a cluster, put data in, kill servers, read all back"
@@ -22,6 +22,7 @@ help:
 	@echo "make soak       the same for ten minutes: SOAK_SECONDS=600 SEED=1"
 	@echo "make bench      throughput beside the limits of this machine (disk, loopback), and recovery of the namenode"
 	@echo "make fuzz       every decoder under libFuzzer, SECONDS=60 each (KEEP=1 adds what is found to the corpus)"
+	@echo "make man        manual pages and completions of ringfs, into target/man and target/completions"
 	@echo "make lint       format and clippy"
 	@echo "make doc        rustdoc of all crates"
 
@@ -70,6 +71,13 @@ bench: deps
 	$(CARGO) build --release --quiet -p ringfs-cli -p ringfs-benches --bins
 	target/release/sequential
 	target/release/recovery
+	target/release/memory
+
+man: deps
+	$(CARGO) build --quiet -p ringfs-cli
+	@mkdir -p target/man target/completions
+	target/debug/ringfs man target/man
+	for shell in bash zsh fish; do target/debug/ringfs completions $$shell > target/completions/ringfs.$$shell; done
 
 lint:
 	$(CARGO) fmt --all --check
