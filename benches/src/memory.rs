@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use ringfs_disk::{Disk, SystemDisk};
 use ringfs_namenode::calls::{Call, Caller, Credentials, Reply, Request};
-use ringfs_namenode::checkpoint::{self, Kind, Run, format::Header};
+use ringfs_namenode::checkpoint::{self, Beside, Kind, Run, format::Header};
 use ringfs_namenode::config::Config;
 use ringfs_namenode::core::{Core, Now};
 use ringfs_namenode::state::{Applied, State};
@@ -35,8 +35,6 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const CLUSTER: ClusterId = ClusterId([7; 16]);
 const FILES_PER_DIRECTORY: u64 = 1000;
 const BLOCK_BYTES: u64 = 1000;
-/// Inodes that are copied for a checkpoint in one turn, as the namenode does.
-const COPIED_PER_TURN: usize = 1000;
 /// Between two ticks of the namenode.
 const TICK_MS: u64 = 100;
 
@@ -142,6 +140,7 @@ fn namespace(files: u64, directory: &Path, start: Start<'_>, report: &mut Report
 /// The file, how long it took, and the longest turn of the namespace thread.
 fn write_checkpoint(state: &mut State, directory: &Path) -> Result<(PathBuf, f64, Duration)> {
     let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
+    let turn = Config::default().checkpoint_inodes_per_turn;
     let begin = Instant::now();
     let mut pause = Duration::ZERO;
     let mut timed = Instant::now();
@@ -149,12 +148,12 @@ fn write_checkpoint(state: &mut State, directory: &Path) -> Result<(PathBuf, f64
     pause = pause.max(timed.elapsed());
     let header = Header { cluster: CLUSTER, index: snapshot.index() };
     let index = snapshot.index();
-    let mut run = Run::begin(disk, Kind::Ordinary(vec![directory.to_owned()]), header)
-        .map_err(|error| error.chain())?;
+    let beside = Beside { directories: vec![directory.to_owned()], ..Beside::default() };
+    let mut run = Run::begin(disk, Kind::Ordinary, beside, header).map_err(|error| error.chain())?;
     rest.into_sections().try_for_each(|section| run.section(&section)).map_err(|error| error.chain())?;
     while !snapshot.is_done() {
         timed = Instant::now();
-        let (_copied, section) = state.copy(&mut snapshot, COPIED_PER_TURN);
+        let (_copied, section) = state.copy(&mut snapshot, turn);
         pause = pause.max(timed.elapsed());
         if let Some(section) = section {
             run.section(&section).map_err(|error| error.chain())?;
@@ -275,12 +274,13 @@ impl Feeder {
         let (previous, previous_crc, pipeline) = (None, None, Vec::new());
         self.apply(ChangeV1::AddBlock(AddBlockV1 { inode, previous, previous_crc, block, stamp, pipeline }))?;
         let last = Some(BlockRefV1 { block, stamp, length: BLOCK_BYTES });
-        self.apply(ChangeV1::Complete(CompleteV1 { inode, last, crc: Some(block.0 as u32) })).map(drop)
+        self.apply(ChangeV1::Complete(CompleteV1 { inode, last, crc: Some(block.0 as u32), tail: None }))
+            .map(drop)
     }
 
     fn empty_file(&mut self, path: &str) -> Result<()> {
         let inode = self.create(path)?;
-        self.apply(ChangeV1::Complete(CompleteV1 { inode, last: None, crc: None })).map(drop)
+        self.apply(ChangeV1::Complete(CompleteV1 { inode, last: None, crc: None, tail: None })).map(drop)
     }
 
     fn create(&mut self, path: &str) -> Result<InodeId> {

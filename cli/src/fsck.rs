@@ -3,12 +3,13 @@
 
 mod check;
 mod report;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use chrono::Local;
+use chrono::Utc;
 use ringfs_sdk::{Client, FileKind, FileStatus, Kind, WalkEntry, WalkOptions};
 use serde_json::{Value, json};
 
@@ -16,6 +17,7 @@ use crate::output::{outln, print};
 use crate::place;
 use check::{CheckedFile, Totals, look_at_file};
 use report::{Cluster, Detail, Replicas, Reporter};
+use values::bad_values;
 
 /// Something cannot be read.
 const EXIT_CORRUPT: u8 = 1;
@@ -138,7 +140,7 @@ fn check(options: &Options) -> Result<ExitCode, String> {
 
 /// `Wed Nov 25 08:54:21 UTC 2026`, as Java prints dates.
 fn java_date() -> String {
-    Local::now().format("%a %b %d %H:%M:%S %Z %Y").to_string()
+    Utc::now().format("%a %b %d %H:%M:%S UTC %Y").to_string()
 }
 
 /// The datanodes, and the racks of each by its address. Only superusers may ask for the latter.
@@ -186,23 +188,36 @@ impl Run<'_> {
         for entry in entries {
             batch.push(entry.map_err(|error| error.to_string())?);
             if batch.len() == BATCH_INODES {
-                self.batch(path, core::mem::take(&mut batch))?;
+                self.batch(path, &core::mem::take(&mut batch))?;
             }
         }
-        self.batch(path, batch)
+        self.batch(path, &batch)
     }
 
-    fn batch(&mut self, path: &str, entries: Vec<WalkEntry>) -> Result<(), String> {
+    fn batch(&mut self, path: &str, entries: &[WalkEntry]) -> Result<(), String> {
         let is_file = |entry: &&WalkEntry| entry.status.kind == FileKind::File;
         let inodes: Vec<_> = entries.iter().filter(is_file).map(|entry| entry.status.inode).collect();
-        let mut checked = self.client.check_files(&inodes).map_err(|error| error.to_string())?.into_iter();
+        let checked = self.client.check_files(&inodes).map_err(|error| error.to_string())?;
+        let mut checked = checked.into_iter();
+        let mut files = Vec::with_capacity(inodes.len());
         for entry in entries {
-            let path = place::below(path, &entry.path);
-            if entry.status.kind == FileKind::Directory {
-                self.directory(&path);
+            let is_file = entry.status.kind == FileKind::File;
             // A file that has gone since it was listed is no file.
-            } else if let Some(blocks) = checked.next().flatten() {
-                self.file(&CheckedFile { path, status: entry.status, blocks });
+            files.push(is_file.then(|| checked.next().flatten()).flatten().map(|blocks| CheckedFile {
+                path: place::below(path, &entry.path),
+                status: entry.status.clone(),
+                blocks,
+                bad_values: Vec::new(),
+            }));
+        }
+        bad_values(self.client, files.iter_mut().flatten())?;
+        for (entry, file) in entries.iter().zip(files) {
+            match file {
+                Some(file) => self.file(&file),
+                None if entry.status.kind == FileKind::Directory => {
+                    self.directory(&place::below(path, &entry.path));
+                }
+                None => {}
             }
         }
         Ok(())
@@ -265,6 +280,7 @@ fn file_json(file: &CheckedFile, options: &Options) -> Option<Value> {
         json!({
             "block": report::name(block), "length": block.block.length, "offset": block.offset,
             "is_open": block.is_open, "is_misplaced": block.is_misplaced, "is_copied": block.is_copied,
+            "value_copies": block.value_copies,
             "replicas": block.replicas.iter().map(|replica| json!({
                 "datanode": replica.node.datanode.to_string(), "storage": replica.node.storage.to_string(),
                 "address": format!("{}:{}", replica.node.host, replica.node.port),

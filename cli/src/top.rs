@@ -25,6 +25,9 @@ use view::View;
 /// Size of what `--once` prints, in characters, where standard output is no terminal.
 const PRINTED_SIZE: (u16, u16) = (110, 40);
 
+/// Between the first look and the second, so that something is there soon.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
 /// Options of `ringfs top`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -115,20 +118,14 @@ fn watch_on(
     let begin = Instant::now();
     let text = |error: std::io::Error| format!("draw on the terminal: {error}");
     let (mut before, mut view, mut history) = (Sample::take(client, begin)?, None, History::default());
+    let mut pause = FIRST_PAUSE.min(Duration::from_secs_f64(options.interval));
     loop {
-        match Sample::take(client, begin) {
-            Ok(after) => {
-                let seen = View::between(&before, &after);
-                if view.is_some() {
-                    history.add(&seen);
-                }
-                (before, view) = (after, Some(Ok(seen)));
-            }
-            Err(reason) => view = Some(Err(reason)),
-        }
-        let shown =
-            view.as_ref().map_or(Err("asking the namenode"), |view| view.as_ref().map_err(String::as_str));
-        let until = Instant::now() + Duration::from_secs_f64(options.interval);
+        let shown = match &view {
+            None => Err("looking for the first time ..."),
+            Some(Ok(view)) => Ok(view),
+            Some(Err(reason)) => Err(String::as_str(reason)),
+        };
+        let until = Instant::now() + pause;
         // A key, or a terminal of another size, draws at once.
         loop {
             terminal.draw(|frame| draw(frame, &client.uri(), shown, &history)).map_err(text)?;
@@ -139,6 +136,15 @@ fn watch_on(
             if is_end(&event::read().map_err(text)?) {
                 return Ok(());
             }
+        }
+        pause = Duration::from_secs_f64(options.interval);
+        match Sample::take(client, begin) {
+            Ok(after) => {
+                let seen = View::between(&before, &after);
+                history.add(&seen);
+                (before, view) = (after, Some(Ok(seen)));
+            }
+            Err(reason) => view = Some(Err(reason)),
         }
     }
 }

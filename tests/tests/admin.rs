@@ -215,3 +215,39 @@ fn completions_and_manual_pages_are_made() {
     assert!(page.contains("\\-mkdir"), "{page}");
     assert_eq!(run(&cluster, &["man", "/none/such"]).0, 1);
 }
+
+#[test]
+fn fsck_names_the_small_file_whose_bytes_are_damaged() {
+    let namenode_toml = "small_files.inline_bytes_max = 65536\n".to_owned();
+    let mut cluster = Cluster::start(&Options { namenode_toml, ..Options::default() });
+    let client = cluster.client();
+    let mark = b"a content that is found in the log by its bytes";
+    for (path, content) in [("/before", &b"before"[..]), ("/damaged", mark), ("/behind", b"behind")] {
+        client.put(path, content, &ringfs_sdk::CreateOptions::default()).expect("put");
+    }
+    let (code, text) = run(&cluster, &["fsck", "/", "-files", "-blocks"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains("/damaged 47 bytes, replicated: replication=3, 1 block(s):  OK\n0. blk_"),
+        "{text}"
+    );
+    assert!(text.contains(" len=47 in the namenode's log, copies=1\n"), "{text}");
+    assert!(text.contains("\nBlocks in the namenode's log:\n Total size:\t59 B\n"), "{text}");
+    cluster.namenode.kill_9();
+    let wal = cluster.namenode.dir().join("wal");
+    let mut files = std::fs::read_dir(&wal).expect("listed").map(|entry| entry.expect("an entry").path());
+    let segment = files.find(|path| path.extension().is_some_and(|end| end == "log")).expect("a segment");
+    let mut log = std::fs::read(&segment).expect("read");
+    let at = log.windows(mark.len()).position(|window| window == mark).expect("it is in the log");
+    log[at + 5] ^= 1;
+    std::fs::write(&segment, log).expect("written");
+    cluster.namenode.start();
+    let found = json(&cluster, &["fsck", "/", "--json"]);
+    assert_eq!((&found["status"], &found["totals"]["corrupt_blocks"]), (&"CORRUPT".into(), &1.into()));
+    assert_eq!(found["files"].as_array().map(Vec::len), Some(1), "{found}");
+    assert_eq!(found["files"][0]["path"], "/damaged");
+    assert_eq!(run(&cluster, &["fsck", "/", "-delete"]).0, 1);
+    assert_eq!(run(&cluster, &["fsck", "/"]).0, 0);
+    client.stat("/damaged").expect_err("deleted");
+    client.stat("/behind").expect("kept");
+}

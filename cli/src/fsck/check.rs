@@ -1,5 +1,6 @@
 //! What `fsck` finds of a file, and totals of a tree. HDFS: `NamenodeFsck.collectBlocksSummary`, `ReplicationResult`.
 
+use ringfs_proto::ids::BlockId;
 use ringfs_sdk::{CheckedBlock, FileStatus, ReplicaHealth};
 
 /// A file with all that is known of its blocks.
@@ -11,6 +12,13 @@ pub struct CheckedFile {
     pub status: FileStatus,
     /// All of its blocks, in order.
     pub blocks: Vec<CheckedBlock>,
+    /// Those in the namenode's log that do not verify.
+    pub bad_values: Vec<BlockId>,
+}
+
+/// Whether the namenode's log has the bytes of a block.
+pub fn is_value(block: &CheckedBlock) -> bool {
+    block.value_copies > 0
 }
 
 /// What is wrong with a block. A block that is being written has no such thing.
@@ -30,8 +38,13 @@ pub struct Finding {
     pub is_misplaced: bool,
 }
 
-/// Looks at a block that wants so many replicas.
-pub fn look_at(block: &CheckedBlock, wanted: u64) -> Finding {
+/// Looks at a block of a file.
+pub fn look_at(file: &CheckedFile, block: &CheckedBlock) -> Finding {
+    let wanted = u64::from(file.status.replication);
+    if is_value(block) {
+        let is_corrupt = file.bad_values.contains(&block.block.block);
+        return Finding { is_corrupt, ..Finding::default() };
+    }
     let count = |is: fn(ReplicaHealth) -> bool| {
         block.replicas.iter().filter(|replica| is(replica.health)).count() as u64
     };
@@ -79,7 +92,7 @@ impl FileFindings {
 pub fn look_at_file(file: &CheckedFile) -> FileFindings {
     let mut all = FileFindings::default();
     for block in &file.blocks {
-        let found = look_at(block, file.status.replication.into());
+        let found = look_at(file, block);
         let add = |(blocks, bytes): (u64, u64), is: bool| {
             if is { (blocks + 1, bytes + block.block.length) } else { (blocks, bytes) }
         };
@@ -100,8 +113,14 @@ pub struct Totals {
     pub files: u64,
     /// Bytes in them.
     pub bytes: u64,
-    /// Their blocks.
+    /// Their blocks on datanodes.
     pub blocks: u64,
+    /// Bytes in those.
+    pub block_bytes: u64,
+    /// Their blocks in the namenode's log.
+    pub values: u64,
+    /// Bytes in those.
+    pub value_bytes: u64,
     /// Files that are open for writing and were not looked into.
     pub open_files: u64,
     /// Bytes in them.
@@ -153,19 +172,25 @@ impl Totals {
         self.missing_bytes += found.missing.1;
         self.corrupt_bytes += found.corrupt.1;
         for block in &file.blocks {
-            self.add_block(block, file.status.replication.into());
+            let found = look_at(file, block);
+            self.missing_blocks += u64::from(found.is_missing);
+            self.corrupt_blocks += u64::from(found.is_corrupt);
+            if is_value(block) {
+                self.values += 1;
+                self.value_bytes += block.block.length;
+            } else {
+                self.add_block(block, found, file.status.replication.into());
+            }
         }
     }
 
-    fn add_block(&mut self, block: &CheckedBlock, wanted: u64) {
-        let found = look_at(block, wanted);
+    fn add_block(&mut self, block: &CheckedBlock, found: Finding, wanted: u64) {
         self.blocks += 1;
+        self.block_bytes += block.block.length;
         self.minimally_replicated_blocks += u64::from(found.live > 0);
         self.over_replicated_blocks += u64::from(found.is_over);
         self.under_replicated_blocks += u64::from(found.is_under);
         self.mis_replicated_blocks += u64::from(found.is_misplaced);
-        self.missing_blocks += u64::from(found.is_missing);
-        self.corrupt_blocks += u64::from(found.is_corrupt);
         self.replicas += found.live;
         self.wanted_replicas += wanted;
         self.missing_replicas += if found.is_under { wanted - found.live } else { 0 };
@@ -180,7 +205,7 @@ impl Totals {
 
 #[cfg(test)]
 pub mod tests {
-    use ringfs_proto::ids::{BlockId, DatanodeId, InodeId, LogIndex, Stamp, StorageId};
+    use ringfs_proto::ids::{DatanodeId, InodeId, LogIndex, Stamp, StorageId};
     use ringfs_sdk::{BlockRef, CheckedReplica, FileKind, Node};
 
     use super::*;
@@ -205,6 +230,7 @@ pub mod tests {
             is_open: false,
             is_misplaced: false,
             is_copied: false,
+            value_copies: 0,
             replicas: (1..).zip(healths).map(|(number, health)| replica(number, *health)).collect(),
         }
     }
@@ -230,7 +256,7 @@ pub mod tests {
             storage_policy: 0,
             content_crc: None,
         };
-        CheckedFile { path: path.to_owned(), status, blocks }
+        CheckedFile { path: path.to_owned(), status, blocks, bad_values: Vec::new() }
     }
 
     use ReplicaHealth::{BeingWritten, Corrupt, Excess, Live, Outdated};
@@ -247,12 +273,17 @@ pub mod tests {
             (&[Corrupt, Outdated], Finding { is_corrupt: true, ..Finding::default() }),
         ];
         for (healths, expected) in cases {
-            assert_eq!(look_at(&block(1, healths), 2), *expected, "{healths:?}");
+            assert_eq!(look_at(&file("/a", Vec::new()), &block(1, healths)), *expected, "{healths:?}");
         }
         let open = CheckedBlock { is_open: true, ..block(1, &[BeingWritten]) };
-        assert_eq!(look_at(&open, 2), Finding { live: 1, ..Finding::default() });
+        let any = file("/a", Vec::new());
+        assert_eq!(look_at(&any, &open), Finding { live: 1, ..Finding::default() });
         let misplaced = CheckedBlock { is_misplaced: true, ..block(1, &[Live, Live]) };
-        assert!(look_at(&misplaced, 2).is_misplaced);
+        assert!(look_at(&any, &misplaced).is_misplaced);
+        let value = CheckedBlock { value_copies: 2, ..block(1, &[]) };
+        assert_eq!(look_at(&any, &value), Finding::default(), "it wants no replica");
+        let bad = CheckedFile { bad_values: vec![BlockId(1)], ..any };
+        assert_eq!(look_at(&bad, &value), Finding { is_corrupt: true, ..Finding::default() });
     }
 
     #[test]
@@ -263,11 +294,15 @@ pub mod tests {
         totals.add(&file("/short", vec![CheckedBlock { is_copied: true, ..block(3, &[Live]) }]));
         totals.add(&file("/bad", vec![block(4, &[Corrupt]), block(5, &[])]));
         totals.add_open(&file("/open", vec![block(6, &[BeingWritten])]));
+        totals.add(&file("/small", vec![CheckedBlock { value_copies: 1, ..block(7, &[]) }]));
         let expected = Totals {
             directories: 0,
-            files: 3,
-            bytes: 500,
+            files: 4,
+            bytes: 600,
             blocks: 5,
+            block_bytes: 500,
+            values: 1,
+            value_bytes: 100,
             open_files: 1,
             open_files_bytes: 100,
             open_files_blocks: 1,

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use ringfs_sdk::{CheckedBlock, CheckedReplica, ReplicaHealth};
 
-use super::check::{CheckedFile, Finding, Totals, look_at, look_at_file};
+use super::check::{CheckedFile, Finding, Totals, is_value, look_at, look_at_file};
 
 /// What is told of each file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -88,7 +88,7 @@ impl Reporter {
         }
         if self.detail.blocks {
             for (number, block) in file.blocks.iter().enumerate() {
-                text.push_str(&self.block(number, block, file.status.replication.into()));
+                text.push_str(&self.block(number, file, block));
             }
             text.push('\n');
         }
@@ -113,8 +113,8 @@ impl Reporter {
 
     /// What is wrong with a block, if anything.
     fn complaint(&self, file: &CheckedFile, block: &CheckedBlock) -> String {
-        let wanted = u64::from(file.status.replication);
-        let found = look_at(block, wanted);
+        let wanted = file.status.replication;
+        let found = look_at(file, block);
         let (path, name) = (&file.path, name(block));
         let mut text = String::new();
         if found.is_corrupt {
@@ -142,9 +142,13 @@ impl Reporter {
         text
     }
 
-    fn block(&self, number: usize, block: &CheckedBlock, wanted: u64) -> String {
-        let Finding { live, is_missing, .. } = look_at(block, wanted);
+    fn block(&self, number: usize, file: &CheckedFile, block: &CheckedBlock) -> String {
+        let Finding { live, is_missing, .. } = look_at(file, block);
         let (name, length) = (name(block), block.block.length);
+        if is_value(block) {
+            let copies = block.value_copies;
+            return format!("{number}. {name} len={length} in the namenode's log, copies={copies}\n");
+        }
         let state = match (is_missing, block.is_open) {
             (true, _) => " MISSING!".to_owned(),
             (false, true) => format!(" Under construction, Expected_repl={live}"),
@@ -239,6 +243,11 @@ pub fn summary(totals: &Totals, cluster: &Cluster) -> String {
         format_args!(" Missing replicas:\t\t{missing}{}", percent(missing, totals.wanted_replicas)),
     );
     line(&mut text, format_args!(" Blocks queued for replication:\t{}", totals.copied_blocks));
+    if totals.values > 0 {
+        line(&mut text, format_args!("\nBlocks in the namenode's log:"));
+        line(&mut text, format_args!(" Total size:\t{} B", totals.value_bytes));
+        line(&mut text, format_args!(" Total blocks (validated):\t{}", totals.values));
+    }
     text
 }
 
@@ -251,7 +260,7 @@ fn sizes(text: &mut String, totals: &Totals) {
     line(text, format_args!(" Total size:\t{} B{bytes}", totals.bytes));
     let files = open(totals.open_files, "Files currently being written", "");
     line(text, format_args!(" Total files:\t{}{files}", totals.files));
-    let average = match totals.bytes.checked_div(totals.blocks) {
+    let average = match totals.block_bytes.checked_div(totals.blocks) {
         Some(average) => format!(" (avg. block size {average} B)"),
         None => String::new(),
     };
@@ -260,7 +269,7 @@ fn sizes(text: &mut String, totals: &Totals) {
 }
 
 fn damage(text: &mut String, totals: &Totals) {
-    let unread = totals.missing_blocks + totals.corrupt_blocks;
+    let unread = totals.blocks - totals.minimally_replicated_blocks;
     line(text, format_args!("  ********************************"));
     line(text, format_args!("  UNDER MIN REPL'D BLOCKS:\t{unread}{}", percent(unread, totals.blocks)));
     line(text, format_args!("  MINIMAL BLOCK REPLICATION:\t1"));
@@ -348,6 +357,11 @@ mod tests {
         );
         totals.add(&file("/c", vec![block(4, &[Corrupt]), block(5, &[])]));
         let text = summary(&totals, &Cluster::default());
+        assert!(!text.contains("log"), "{text}");
+        totals.add(&file("/small", vec![CheckedBlock { value_copies: 1, ..block(7, &[]) }]));
+        let text = summary(&totals, &Cluster::default());
+        let values = "\nBlocks in the namenode's log:\n Total size:\t100 B\n Total blocks (validated):\t1\n";
+        assert!(text.ends_with(values), "{text}");
         assert!(text.contains("\nStatus: CORRUPT\n"), "{text}");
         assert!(
             text.contains(

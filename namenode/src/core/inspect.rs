@@ -86,6 +86,9 @@ impl Core {
     }
 
     fn check_block(&self, file: &FileView, view: &BlockView) -> CheckedBlockV1 {
+        if view.value.is_some() {
+            return self.check_value(view);
+        }
         let (good, mut found) =
             if view.is_open { (Vec::new(), self.open_replicas(view)) } else { self.replicas(view) };
         found.sort_unstable_by_key(|(storage, _)| *storage);
@@ -96,9 +99,29 @@ impl Core {
             offset: view.offset,
             is_open: view.is_open,
             is_misplaced: !good.is_empty() && !self.nodes.are_well_spread(&good, wanted),
+            value_copies: 0,
             is_copied: self.replication.is_copied(view.slot),
             replicas: found.into_iter().map(replica).collect(),
         }
+    }
+
+    /// Whether its bytes are good is seen by who reads them.
+    fn check_value(&self, view: &BlockView) -> CheckedBlockV1 {
+        CheckedBlockV1 {
+            block: view.block,
+            offset: view.offset,
+            is_open: false,
+            is_misplaced: false,
+            is_copied: false,
+            value_copies: self.log_copies(),
+            replicas: Vec::new(),
+        }
+    }
+
+    /// Copies that there are of the log.
+    fn log_copies(&self) -> u16 {
+        let failed = self.log_dirs_failed as usize;
+        self.config.wal_dirs.len().saturating_sub(failed).clamp(1, usize::from(u16::MAX)) as u16
     }
 
     /// The good replicas of a committed block, and all of them.

@@ -58,6 +58,8 @@ pub struct CheckedBlockV1 {
     pub is_misplaced: bool,
     /// Whether it is being copied because it has too few.
     pub is_copied: bool,
+    /// Copies of its bytes in the namenode's log, which then has them and no datanode; 0 for all other blocks.
+    pub value_copies: u16,
     /// By storage.
     pub replicas: Vec<CheckedReplicaV1>,
 }

@@ -25,6 +25,7 @@ pub fn all(examples: &mut Examples) {
         is_open: false,
         is_misplaced: true,
         is_copied: false,
+        value_copies: 0,
         replicas,
     };
     let file = CheckedFileV1 { is_there: true, blocks: vec![checked], next_offset: Some(9) };
