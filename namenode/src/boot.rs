@@ -20,6 +20,8 @@ use crate::wal::{Log, Options, ValuesAt, WalError, mirror};
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod value_crash_tests;
 
 /// Records that are decoded before they are applied together.
 const RECORDS_TOGETHER: usize = 2048;

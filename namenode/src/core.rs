@@ -6,6 +6,7 @@
 mod attributes;
 mod changes;
 mod checkpoints;
+mod collection;
 mod commits;
 mod files;
 mod inspect;
@@ -50,6 +51,7 @@ pub use checkpoints::{Copied, Order};
 pub use values::WantedValue;
 
 use checkpoints::Checkpoints;
+use collection::Collection;
 use parked::Parked;
 use recovery::Recoveries;
 use replication::Replication;
@@ -114,6 +116,7 @@ pub struct Core {
     summaries: Summaries,
     subtrees: Subtrees,
     cuts: Cuts,
+    collection: Collection,
     emptier: Emptier,
     /// Files whose access is logged and not yet applied.
     touching: BTreeSet<InodeId>,
@@ -176,6 +179,7 @@ impl Core {
             summaries: Summaries::default(),
             subtrees: Subtrees::default(),
             cuts: Cuts::default(),
+            collection: Collection::default(),
             emptier: Emptier::default(),
             touching: BTreeSet::new(),
             is_freeing: false,
@@ -259,6 +263,7 @@ impl Core {
             self.answer(call, Err(WireError::new(Code::NotReplicatedYet, message)));
         }
         self.look_at_checkpoints(now);
+        self.look_at_collection();
         self.update_gauges();
     }
 
@@ -290,6 +295,7 @@ impl Core {
         self.metrics.count_batch(batch.count());
         // A start does not read values.
         self.checkpoints.log_bytes += batch.padded_len() - batch.values_len();
+        self.checkpoints.value_bytes += batch.values_len();
         self.is_writing = true;
         Some(batch)
     }

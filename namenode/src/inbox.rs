@@ -12,6 +12,7 @@ use crate::checkpoint::Done;
 use crate::fair::FairCalls;
 use crate::topology::Racks;
 use crate::wal::Completion;
+use crate::wal::collect::Collected;
 
 /// Calls that the namespace thread takes before it looks at everything else again.
 const CALLS_PER_TURN: usize = 1024;
@@ -29,6 +30,8 @@ pub struct Work {
     pub completions: Vec<Completion>,
     /// Checkpoints that are written, or have failed.
     pub checkpoints: Vec<Done>,
+    /// What was found out for the collection of values.
+    pub collected: Vec<Collected>,
     /// Connections that are gone.
     pub disconnected: Vec<u64>,
     /// Racks that were learnt.
@@ -46,11 +49,13 @@ struct Waiting {
 
 impl Waiting {
     fn is_empty(&self) -> bool {
-        let Work { urgent, completions, checkpoints, disconnected, racks, is_stopping, .. } = &self.work;
+        let Work { urgent, completions, checkpoints, collected, disconnected, racks, is_stopping, .. } =
+            &self.work;
         urgent.is_empty()
             && self.calls.is_empty()
             && completions.is_empty()
             && checkpoints.is_empty()
+            && collected.is_empty()
             && disconnected.is_empty()
             && racks.is_empty()
             && !is_stopping

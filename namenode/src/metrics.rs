@@ -53,6 +53,9 @@ pub struct Gauges {
     pub checkpoint: Value,
     pub checkpoint_running: Value,
     pub wal_dirs_failed: Value,
+    pub values: Value,
+    pub value_bytes: Value,
+    pub value_segments: Value,
 }
 
 #[derive(Debug)]
@@ -65,6 +68,7 @@ struct Counters {
     forgotten: Value,
     checkpoints: Value,
     checkpoints_failed: Value,
+    moved: Value,
 }
 
 /// All of them.
@@ -87,6 +91,7 @@ impl Default for Metrics {
             forgotten: Value::default(),
             checkpoints: Value::default(),
             checkpoints_failed: Value::default(),
+            moved: Value::default(),
         };
         Self { counters: Arc::new(counters), gauges: Arc::default() }
     }
@@ -101,6 +106,11 @@ impl Metrics {
     /// A call was answered with an error.
     pub fn count_error(&self, op: Op) {
         self.counters.errors[index(op)].add(1);
+    }
+
+    /// Values were written again.
+    pub fn count_moved(&self, values: usize) {
+        self.counters.moved.add(values as u64);
     }
 
     /// A batch goes to the log.
@@ -150,6 +160,11 @@ impl Metrics {
             "ringfs_namenode_errors_total",
             "Calls answered with an error, by operation.",
             &counters.errors,
+        ));
+        all.push(Metric::counter(
+            "ringfs_namenode_values_moved_total",
+            "Contents of small files that collection has written again.",
+            counters.moved.get(),
         ));
         all.push(Metric::counter(
             "ringfs_namenode_wal_batches_total",
@@ -212,6 +227,13 @@ impl Metrics {
                 "ringfs_namenode_copying_waits",
                 "1 while nothing is copied because many datanodes vanished at once.",
                 &gauges.copying_waits,
+            ),
+            gauge("ringfs_namenode_values", "Small files whose content is in the log.", &gauges.values),
+            gauge("ringfs_namenode_value_bytes", "Bytes of them.", &gauges.value_bytes),
+            gauge(
+                "ringfs_namenode_value_segments",
+                "Segments of the log that hold any of them.",
+                &gauges.value_segments,
             ),
             gauge("ringfs_namenode_open_files", "Files open for writing.", &gauges.open_files),
             gauge(

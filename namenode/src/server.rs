@@ -1,6 +1,7 @@
 //! A running namenode: the namespace thread between the network and the log.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,6 +21,7 @@ use crate::inbox::Inbox;
 use crate::metrics::Metrics;
 use crate::rpc::{CALL_BYTES, Rpc};
 use crate::topology::Topology;
+use crate::wal::collect::Wanted;
 use crate::wal::{self, Values, WalError, WalHandle};
 
 /// Between two looks at the clock when nothing comes in.
@@ -136,13 +138,15 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     let address = SocketAddr::new(config.bind, config.port);
     let listen = |source| StartError::Listen { address, source };
     let listener = TcpListener::bind(address).map_err(listen)?;
-    let rpc = Rpc::start(listener, inbox.clone(), cluster, identities, values, config).map_err(listen)?;
+    let rpc =
+        Rpc::start(listener, inbox.clone(), cluster, identities, values.clone(), config).map_err(listen)?;
     let address = rpc.address();
     let memory_limit_bytes = memory_limit(config);
     tracing::info!(%address, %cluster, memory_limit_bytes, "namenode listens");
     let shared =
         Shared { metrics, rpc: Mutex::new(Some(rpc)), failure: Mutex::new(None), trouble: Mutex::new(None) };
     let shared = Arc::new(shared);
+    let collector = Collector::start(values.clone(), inbox.clone()).map_err(StartError::Thread)?;
     let namespace = Namespace {
         core,
         wal,
@@ -153,6 +157,8 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
         disk,
         directories,
         checkpoint: None,
+        collector,
+        values,
     };
     let thread = std::thread::Builder::new().name("namespace".to_owned()).spawn(move || namespace.run());
     let thread = Some(thread.map_err(StartError::Thread)?);
@@ -231,6 +237,32 @@ struct Namespace {
     directories: Directories,
     /// The checkpoint that is being written.
     checkpoint: Option<checkpoint::Handle>,
+    collector: Collector,
+    values: Arc<Values>,
+}
+
+/// Reads for the collection of values, on a thread of its own.
+struct Collector {
+    orders: Sender<Wanted>,
+}
+
+impl Collector {
+    fn start(values: Arc<Values>, inbox: Arc<Inbox>) -> std::io::Result<Self> {
+        let (orders, receiver) = channel::<Wanted>();
+        let run = move || {
+            for wanted in receiver {
+                let collected = values.collect(&wanted);
+                inbox.add(|work| work.collected.push(collected));
+            }
+        };
+        std::thread::Builder::new().name("collector".to_owned()).spawn(run)?;
+        Ok(Self { orders })
+    }
+
+    fn collect(&self, wanted: Wanted) {
+        // A thread that has panicked takes no more orders: dead values stay then.
+        let _gone = self.orders.send(wanted);
+    }
 }
 
 impl Namespace {
@@ -254,6 +286,7 @@ impl Namespace {
                 }
                 self.finish(completion.last, completion.builder, now);
             }
+            work.collected.into_iter().for_each(|collected| self.core.collected(collected, now));
             work.checkpoints.into_iter().for_each(|done| self.checkpoint_done(done, now));
             work.calls.into_iter().for_each(|call| self.core.call(call, now));
             if last_tick.elapsed() >= TICK {
@@ -267,6 +300,9 @@ impl Namespace {
                 self.core.work(now);
             }
             self.copy_checkpoint();
+            if let Some(wanted) = self.core.take_collection() {
+                self.collector.collect(wanted);
+            }
             self.hand_over();
         }
         let rpc = self.shared.rpc.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -336,6 +372,7 @@ impl Namespace {
 
     fn checkpoint_done(&mut self, done: checkpoint::Done, now: Now) {
         self.checkpoint = None;
+        self.values.close();
         for (directory, error) in done.failed {
             self.wal.fail_directory(directory, error);
         }

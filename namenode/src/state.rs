@@ -243,6 +243,11 @@ impl State {
         &self.truncations
     }
 
+    /// Where the values of the last batch are.
+    pub fn values_at(&self) -> ValuesAt {
+        self.values_at
+    }
+
     /// What values take of the log.
     pub fn values(&self) -> &ValueTotals {
         self.blocks.values()

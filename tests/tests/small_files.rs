@@ -233,3 +233,75 @@ fn beyond_the_total_small_files_go_to_datanodes() {
     client.put("/again", &content, &file_options(1, BLOCK)).expect("put");
     assert!(is_inline(&client, "/again"), "there is room again");
 }
+
+#[test]
+fn dead_contents_are_collected_while_others_are_read() {
+    let mut cluster = start("wal_segment_bytes = 262144\ncheckpoint_records = 200\n");
+    let client = cluster.client();
+    let (kept, changing) = (bytes(1, 3000), |round: u64| bytes(round, 20_000));
+    for number in 0..20 {
+        client.put(&format!("/kept/{number}"), &kept, &CreateOptions::default()).expect("put");
+    }
+    let options = CreateOptions { overwrite: true, ..CreateOptions::default() };
+    let wal = cluster.namenode.dir().join("wal");
+    let first = || {
+        let names = fs::read_dir(&wal).expect("listed").map(|entry| entry.expect("an entry").file_name());
+        let names = names.filter_map(|name| name.into_string().ok());
+        names.filter(|name| name.starts_with("wal-")).min().expect("a segment")
+    };
+    let begin = first();
+    let mut rounds = 0;
+    wait::until_true("the first segment is collected", || {
+        for _ in 0..20 {
+            client.put(&format!("/changing/{}", rounds % 7), &changing(rounds), &options).expect("put");
+            check(&client, &format!("/kept/{}", rounds % 20), &kept);
+            rounds += 1;
+        }
+        first() > begin
+    });
+    assert!(cluster.namenode.metric("ringfs_namenode_values_moved_total") >= 20.0);
+    for restart in [false, true] {
+        if restart {
+            cluster.namenode.kill_9();
+            cluster.namenode.start();
+        }
+        (0..20).for_each(|number| check(&client, &format!("/kept/{number}"), &kept));
+        for round in rounds - 7..rounds {
+            check(&client, &format!("/changing/{}", round % 7), &changing(round));
+        }
+    }
+}
+
+#[test]
+fn thousands_of_files_are_read_in_few_calls() {
+    let cluster = start("");
+    let client = cluster.client();
+    let content = |number: usize| bytes(number as u64, 3000 + number % 2000);
+    let paths: Vec<String> = (0..2000).map(|number| format!("/d/{}/{number}", number % 10)).collect();
+    std::thread::scope(|scope| {
+        for part in 0..4 {
+            let (client, paths) = (&client, &paths);
+            scope.spawn(move || {
+                for number in (part..2000).step_by(4) {
+                    client.put(&paths[number], &content(number), &CreateOptions::default()).expect("put");
+                }
+            });
+        }
+    });
+    client.put("/large", &bytes(9, 200_000), &file_options(1, BLOCK)).expect("put");
+    client.put("/empty", b"", &CreateOptions::default()).expect("put");
+    let before = cluster.namenode.metric("ringfs_namenode_calls_total{op=\"BatchOpen\"");
+    let mut asked: Vec<&str> = paths.iter().map(String::as_str).collect();
+    asked.extend(["/large", "/none", "/empty", "/d"]);
+    let read = client.read_many(&asked).expect("read");
+    let opens = cluster.namenode.metric("ringfs_namenode_calls_total{op=\"BatchOpen\"") - before;
+    assert!(opens <= 24.0, "{opens} calls for {} files", asked.len());
+    assert_eq!(read.len(), asked.len());
+    for (number, read) in read[..2000].iter().enumerate() {
+        assert!(read.as_ref().expect("read") == &content(number), "{}", paths[number]);
+    }
+    assert!(read[2000].as_ref().expect("read") == &bytes(9, 200_000));
+    assert_eq!(read[2001].as_ref().expect_err("missing").kind(), Kind::NotFound);
+    assert_eq!(read[2002].as_ref().expect("read"), b"");
+    assert_eq!(read[2003].as_ref().expect_err("a directory").code(), Some(Code::IsADirectory));
+}

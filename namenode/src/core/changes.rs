@@ -44,6 +44,19 @@ struct By {
     credentials: Arc<Credentials>,
 }
 
+impl By {
+    /// The namenode.
+    fn myself() -> Self {
+        Self {
+            session: SessionId::default(),
+            call: CallId(0),
+            lowest_unanswered: CallId(0),
+            user: String::new(),
+            credentials: Credentials::privileged(),
+        }
+    }
+}
+
 impl Core {
     /// Takes a change: a retry is answered from the cache or joins the call in flight; the rest is filtered and logged.
     pub(super) fn change(&mut self, call: Call, now: Now) {
@@ -333,14 +346,12 @@ impl Core {
 
     /// Logs a change of the namenode itself. `call` is answered when it is applied.
     pub(super) fn log_own(&mut self, change: ChangeV1, call: Option<Call>, now: Now) {
-        let by = By {
-            session: SessionId::default(),
-            call: CallId(0),
-            lowest_unanswered: CallId(0),
-            user: String::new(),
-            credentials: Credentials::privileged(),
-        };
-        self.log_by(by, change, &[], call.into_iter().collect(), Promise::default(), now);
+        self.log_by(By::myself(), change, &[], call.into_iter().collect(), Promise::default(), now);
+    }
+
+    /// Logs a change of the namenode itself that brings values.
+    pub(super) fn log_own_with(&mut self, change: ChangeV1, values: &[Vec<u8>], now: Now) {
+        self.log_by(By::myself(), change, values, Vec::new(), Promise::default(), now);
     }
 
     fn log_by(
@@ -391,6 +402,7 @@ impl Core {
             ChangeV1::Touch(change) => {
                 self.touching.remove(&change.inode);
             }
+            ChangeV1::MoveValues(change) => self.values_moved(change),
             _ => {}
         }
         if !effects.iter().any(|effect| matches!(effect, Effect::BlockAdded(..))) {

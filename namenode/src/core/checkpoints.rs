@@ -17,6 +17,8 @@ use crate::state::{Rest, Section, Snapshot};
 
 /// After a checkpoint that failed, none is begun by itself for this long.
 const RETRY_MS: u64 = 60_000;
+/// Values cost a start nothing, but the room of dead ones is free only after a checkpoint.
+const VALUE_BYTES_PER_LOG_BYTE: u64 = 16;
 
 /// A checkpoint that the shell shall write: `rest`, then the sections of [`Core::copy_checkpoint`].
 #[derive(Debug)]
@@ -55,6 +57,9 @@ pub struct Checkpoints {
     /// Bytes of the log since the newest checkpoint.
     pub(super) log_bytes: u64,
     log_bytes_at_begin: u64,
+    /// Bytes of values since then: a checkpoint removes those that are dead.
+    pub(super) value_bytes: u64,
+    value_bytes_at_begin: u64,
     copied_in_turn_max: usize,
 }
 
@@ -107,6 +112,8 @@ impl Core {
                 if !checkpoints.is_backup {
                     checkpoints.log_bytes =
                         checkpoints.log_bytes.saturating_sub(checkpoints.log_bytes_at_begin);
+                    checkpoints.value_bytes =
+                        checkpoints.value_bytes.saturating_sub(checkpoints.value_bytes_at_begin);
                     (checkpoints.last, checkpoints.last_ms) = (written.index, now.mono_ms);
                 }
                 self.metrics.count_checkpoint(true);
@@ -158,6 +165,7 @@ impl Core {
         let records = self.state.applied().0 - checkpoints.last.0;
         let is_due = records >= config.checkpoint_records.max(1)
             || checkpoints.log_bytes >= config.checkpoint_log_bytes
+            || checkpoints.value_bytes / VALUE_BYTES_PER_LOG_BYTE >= config.checkpoint_log_bytes.max(1)
             || now.mono_ms.saturating_sub(checkpoints.last_ms) >= config.checkpoint_interval_ms;
         if records > 0 && is_due && !checkpoints.is_running && now.mono_ms >= checkpoints.not_before_ms {
             self.begin_checkpoint(None);
@@ -177,6 +185,7 @@ impl Core {
         let checkpoints = &mut self.checkpoints;
         (checkpoints.is_running, checkpoints.is_backup) = (true, target.is_some());
         checkpoints.log_bytes_at_begin = checkpoints.log_bytes;
+        checkpoints.value_bytes_at_begin = checkpoints.value_bytes;
         checkpoints.snapshot = Some(snapshot);
         let kept = self.state.values().by_segment.keys().copied().collect();
         checkpoints.order = Some(Order { index, target, rest, kept });

@@ -264,6 +264,9 @@ impl Core {
         gauges.applied.set(self.state.applied().0);
         gauges.checkpoint.set(self.checkpoints.last.0);
         gauges.checkpoint_running.set(u64::from(self.is_checkpoint_running()));
+        gauges.values.set(self.state.values().count);
+        gauges.value_bytes.set(self.state.values().bytes);
+        gauges.value_segments.set(self.state.values().by_segment.len() as u64);
         gauges.wal_dirs_failed.set(u64::from(self.log_dirs_failed));
     }
 }

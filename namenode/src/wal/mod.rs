@@ -9,6 +9,7 @@
 //! that owns it. `io_uring` is named in one module, plain writes in another.
 
 mod appender;
+pub mod collect;
 pub mod format;
 #[cfg(test)]
 mod golden;

@@ -236,17 +236,17 @@ pub struct MovedV1 {
 }
 
 impl ChangeV1 {
-    /// The values that its record brings.
-    pub fn values(&self) -> Vec<ValueV1> {
+    /// The values that its record brings, with the blocks that stand for them.
+    pub fn named_values(&self) -> Vec<(BlockId, ValueV1)> {
         match self {
-            Self::Put(change) => change.value.into_iter().collect(),
-            Self::Complete(change) => change.tail.iter().map(|tail| tail.value).collect(),
-            Self::MoveValues(change) => change.moved.iter().map(|moved| moved.value).collect(),
+            Self::Put(change) => change.value.map(|value| (change.block, value)).into_iter().collect(),
+            Self::Complete(change) => change.tail.iter().map(|tail| (tail.block, tail.value)).collect(),
+            Self::MoveValues(change) => change.moved.iter().map(|moved| (moved.block, moved.value)).collect(),
             _ => Vec::new(),
         }
     }
 
-    /// The same, to say where they are.
+    /// The values that its record brings, to say where they are.
     pub fn values_mut(&mut self) -> Vec<&mut ValueV1> {
         match self {
             Self::Put(change) => change.value.iter_mut().collect(),

@@ -306,7 +306,7 @@ impl Reader<'_> {
             return Ok(());
         }
         for record in records {
-            for value in record.change.values() {
+            for (_, value) in record.change.named_values() {
                 let begin = offset + batch.len as u64 + u64::from(value.at);
                 let bytes = window.get(begin, value.len as usize);
                 let bytes = bytes.map_err(|error| format!("read: {error}"))?;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ringfs_disk::{Disk, DiskFile, OpenOptions};
@@ -61,9 +61,13 @@ impl Values {
         Self { disk, status, files: Mutex::default() }
     }
 
-    /// How many copies there are of each.
-    pub fn copies(&self) -> usize {
-        self.status.live().len()
+    /// The directories that have them.
+    pub fn live(&self) -> Vec<PathBuf> {
+        self.status.live()
+    }
+
+    pub(super) fn disk(&self) -> &dyn Disk {
+        &*self.disk
     }
 
     /// Appends a value to `target`. Blocks.
@@ -111,6 +115,11 @@ impl Values {
         }
         files.insert((segment, number), file.clone());
         Ok(file)
+    }
+
+    /// Closes files, so that those of removed segments are gone.
+    pub fn close(&self) {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn forget(&self, segment: LogIndex, number: usize) {

@@ -64,13 +64,48 @@ impl Reader {
             length: u64::MAX,
         };
         let reply = shared.namenode.call::<GetBlockLocations>("open", path, &request)?;
+        Self::opened(shared, path, reply)
+    }
+
+    /// A file that was opened by this answer.
+    pub(crate) fn opened(shared: Arc<Shared>, path: &str, reply: GetBlockLocationsReplyV1) -> Result<Self> {
         let (status, known) = (reply.status.clone(), PerProcess::new());
+        let file = FileRefV1::Inode(status.inode);
+        let request = GetBlockLocationsRequestV1 { file, offset: 0, length: u64::MAX };
         let hint = ReadHint::Normal;
         let mut file = OpenFile { shared, path: path.to_owned(), hint, status, length: 0, known };
         let locations = file.take_patiently(reply, &request)?;
         file.length = locations.length;
         file.known.get(|| Mutex::new(locations));
         Ok(Self { file, position: 0, sequence: Sequence::default() })
+    }
+
+    /// Reads several files from their beginnings into memory, which is no longer than they are: one replica of every block at
+    /// first, all at once, then what has failed file by file. Returns the failure of each.
+    pub(crate) fn read_all(files: Vec<(&Self, &mut [u8])>) -> Vec<Option<Error>> {
+        let (readers, targets): (Vec<&Self>, Vec<&mut [u8]>) = files.into_iter().unzip();
+        let mut ranges: Vec<_> = targets.into_iter().map(|target| [(0, target)]).collect();
+        let (mut pieces, mut counts) = (Vec::with_capacity(ranges.len()), Vec::with_capacity(ranges.len()));
+        for (reader, range) in readers.iter().zip(&mut ranges) {
+            let cut = reader.file.located(range).map(|locations| plan::cut(range, &locations));
+            counts.push(cut.map(|mut cut| {
+                let count = cut.len();
+                pieces.append(&mut cut);
+                count
+            }));
+        }
+        if let Some(reader) = readers.first().filter(|_| !pieces.iter().all(Piece::is_done)) {
+            // What fails is asked for again below.
+            let _failed = reader.file.round(&mut pieces);
+        }
+        let mut rest = &mut pieces[..];
+        let read = readers.iter().zip(counts).map(|(reader, count)| {
+            let count = count?;
+            let (own, behind) = core::mem::take(&mut rest).split_at_mut(count);
+            rest = behind;
+            reader.file.read_pieces(own)
+        });
+        read.map(Result::err).collect()
     }
 
     /// Status of the file as it was opened.

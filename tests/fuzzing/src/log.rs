@@ -5,7 +5,8 @@ use ringfs_namenode::wal::format::{
 };
 use ringfs_namenode::wal::record::{
     AbandonBlockV1, AddBlockV1, ChangeV1, CloseFileV1, CompleteV1, CreateV1, DeleteV1, FenceWriterV1,
-    FileEndV1, MkdirsV1, NewStampV1, RaiseIdsV1, RecordV1, RenameV1, SetReplicationV1, UpdatePipelineV1,
+    FileEndV1, MkdirsV1, MoveValuesV1, MovedV1, NewStampV1, PutV1, RaiseIdsV1, RecordV1, RenameV1,
+    SetReplicationV1, UpdatePipelineV1, ValueV1,
 };
 use ringfs_proto::checksum::ChecksumType;
 use ringfs_proto::ids::{BlockId, CallId, ClusterId, InodeId, LogIndex, SessionId, Stamp, StorageId, Term};
@@ -137,9 +138,13 @@ pub fn changes() -> Vec<ChangeV1> {
         ChangeV1::Rename(RenameV1 { source: FIRST.to_owned(), target: "/b".to_owned(), overwrite: true }),
     ];
     changes.extend(lost_writer());
+    let value = ValueV1 { at: 0, len: 7, crc: 8 };
+    let moved = MovedV1 { block: BlockId(10), offset: 4096, value };
     let delete = DeleteV1 { path: "/a directory".to_owned(), recursive: true, is_subtree_permitted: true };
     changes.extend([
         ChangeV1::RaiseIds(RaiseIdsV1 { block: BlockId(9), stamp: Stamp(9) }),
+        ChangeV1::Put(PutV1 { file: created("/small"), block: BlockId(10), value: Some(value) }),
+        ChangeV1::MoveValues(MoveValuesV1 { segment: LogIndex(1), moved: vec![moved] }),
         ChangeV1::Delete(delete),
     ]);
     changes
@@ -171,7 +176,11 @@ fn lost_writer() -> Vec<ChangeV1> {
 }
 
 fn create(path: &str) -> ChangeV1 {
-    ChangeV1::Create(CreateV1 {
+    ChangeV1::Create(created(path))
+}
+
+fn created(path: &str) -> CreateV1 {
+    CreateV1 {
         path: path.to_owned(),
         mode: 0o644,
         unmasked_mode: 0o644,
@@ -181,7 +190,7 @@ fn create(path: &str) -> ChangeV1 {
         block_size: 1 << 27,
         checksum: ChecksumType::Crc32c,
         chunk_bytes: 4096,
-    })
+    }
 }
 
 fn add_block(inode: InodeId, previous: Option<BlockRefV1>, new: BlockRefV1) -> ChangeV1 {

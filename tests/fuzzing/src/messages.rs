@@ -14,6 +14,7 @@ use ringfs_proto::meta::inspect::*;
 use ringfs_proto::meta::membership::*;
 use ringfs_proto::meta::namespace::*;
 use ringfs_proto::meta::tree::*;
+use ringfs_proto::meta::values::*;
 use ringfs_proto::ops::Op;
 use ringfs_proto::wire::Message;
 
@@ -51,6 +52,7 @@ kinds! {
     SetPermissionRequestV1 SetOwnerRequestV1 SetTimesRequestV1 CheckAccessRequestV1 ChangeAclRequestV1 GetAclRequestV1
     GetAclReplyV1 SetXattrRequestV1 RemoveXattrRequestV1 GetXattrsRequestV1 GetXattrsReplyV1 SetStoragePolicyRequestV1
     GetStoragePoliciesRequestV1 GetStoragePoliciesReplyV1
+    PutRequestV1 BatchOpenRequestV1 BatchOpenReplyV1
 }
 
 /// What was accepted once is accepted again, and is the same.

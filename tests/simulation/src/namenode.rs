@@ -172,6 +172,9 @@ impl Namenode {
             core.set_log_dirs_failed(self.failed_log_dirs());
             core.tick(now(&self.machine));
             let order = core.take_checkpoint();
+            while let Some(wanted) = core.take_collection() {
+                core.collected(self.values.collect(&wanted), now(&self.machine));
+            }
             drop(core);
             self.hand_over();
             if let Some(order) = order {

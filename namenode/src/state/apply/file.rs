@@ -111,6 +111,7 @@ impl State {
             let message = format!("file {} has {FILE_BLOCKS_MAX} blocks", self.path_of(slot));
             return Err(WireError::new(Code::LimitExceeded, message));
         }
+        self.check_unused(change.block)?;
         self.commit_last(slot, last, previous, change.previous_crc, effects)?;
         let block_slot =
             self.blocks.push(&mut list, self.checksum_of(slot), slot, change.block, change.stamp);

@@ -1,5 +1,6 @@
 //! Small files: contents that are kept in the log.
 
+use ringfs_proto::ids::BlockId;
 use ringfs_proto::limits::FILE_BLOCKS_MAX;
 use ringfs_proto::{Code, WireError};
 
@@ -17,6 +18,7 @@ impl State {
 
     /// A file with its content, closed.
     pub(super) fn put(&mut self, change: &PutV1, record: &RecordV1, effects: &mut Vec<Effect>) -> Outcome {
+        self.check_unused(change.block)?;
         let Applied::Created(inode) = self.create(&change.file, record, effects)? else {
             return Err(WireError::new(Code::Internal, "a file that was put was not created"));
         };
@@ -38,6 +40,7 @@ impl State {
         last: Option<BlockView>,
         tail: &TailV1,
     ) -> Result<(), WireError> {
+        self.check_unused(tail.block)?;
         let is_value = last.is_some_and(|last| last.value.is_some());
         if tail.replaces_last && !is_value {
             let message = format!("the last block of {} is none that can be replaced", self.path_of(slot));
@@ -48,6 +51,14 @@ impl State {
             return Err(WireError::new(Code::LimitExceeded, message));
         }
         Ok(())
+    }
+
+    /// Refuses an id that was given out before: no log of ours says so.
+    pub(super) fn check_unused(&self, block: BlockId) -> Result<(), WireError> {
+        if self.blocks.find(block).is_none() {
+            return Ok(());
+        }
+        Err(WireError::new(Code::Internal, format!("block {block} is in use")))
     }
 
     /// Puts the end of a file into its place.
@@ -76,7 +87,7 @@ impl State {
         }
     }
 
-    fn push_value(&mut self, slot: Slot, block: ringfs_proto::ids::BlockId, value: ValueV1) {
+    fn push_value(&mut self, slot: Slot, block: BlockId, value: ValueV1) {
         let (mut list, kind) = (self.list_of(slot), self.checksum_of(slot));
         let place = self.place_of(value);
         self.blocks.push_value(&mut list, kind, slot, block, place, u64::from(value.len));
