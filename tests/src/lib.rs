@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod data;
 pub mod disks;
 pub mod faults;
+pub mod golden;
 pub mod hosts;
 pub mod pipeline;
 pub mod process;
