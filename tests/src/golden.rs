@@ -2,8 +2,8 @@
 //!
 //! A transcript is a text in `tests/golden`. A line `$ COMMAND` is given to bash, with `ringfs` and the file system of a test's
 //! cluster at hand; what it prints follows, lines of standard error behind `2> `, and `[exit N]` when N is not 0. `#` begins
-//! a comment; `#mask REGEX => TEXT` replaces what differs from run to run, beside what is always replaced ([`MASKS`]). With
-//! `RINGFS_BLESS=1` a test writes its transcript anew instead of comparing it; look at the difference before you keep it.
+//! a comment before the first command; `#mask REGEX => TEXT` replaces what differs from run to run, beside what is always
+//! replaced ([`MASKS`]). With `RINGFS_BLESS=1` a test writes its transcript anew instead of comparing it; look at the difference before you keep it.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -32,10 +32,18 @@ fn directory() -> PathBuf {
 /// # Panics
 /// If anything is printed that the transcript does not have, with both; if the transcript cannot be read.
 pub fn check(cluster: &Cluster, name: &str) {
+    check_as(cluster, name, None);
+}
+
+/// As [`check`], with commands of a user.
+///
+/// # Panics
+/// As [`check`].
+pub fn check_as(cluster: &Cluster, name: &str, user: Option<&str>) {
     let path = directory().join(name);
     let expected =
         std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let actual = replay(cluster, &expected);
+    let actual = replay(cluster, &expected, user);
     if std::env::var_os("RINGFS_BLESS").is_some() {
         std::fs::write(&path, actual).expect("the transcript is written");
         return;
@@ -58,7 +66,7 @@ fn difference<'a>(expected: &'a str, actual: &'a str) -> Option<(usize, (&'a str
 }
 
 /// The transcript as it is now.
-fn replay(cluster: &Cluster, transcript: &str) -> String {
+fn replay(cluster: &Cluster, transcript: &str, user: Option<&str>) -> String {
     let mut masks: Vec<(Regex, String)> = vec![(
         Regex::new(&regex::escape(&cluster.dir().display().to_string())).expect("escaped"),
         "DIR".to_owned(),
@@ -67,15 +75,17 @@ fn replay(cluster: &Cluster, transcript: &str) -> String {
     for (pattern, text) in own.chain(MASKS.iter().copied()) {
         masks.push((Regex::new(pattern).expect("a pattern"), text.to_owned()));
     }
-    let mut text = String::new();
+    let (mut text, mut has_begun) = (String::new(), false);
     for line in transcript.lines() {
         if let Some(command) = line.strip_prefix("$ ") {
-            let shown = run(cluster, command);
+            let shown = run(cluster, command, user);
             let shown =
                 masks.iter().fold(shown, |shown, (from, to)| from.replace_all(&shown, to).into_owned());
             // Writing to a string cannot fail.
             let _ = write!(text, "$ {command}\n{shown}\n");
-        } else if line.starts_with('#') {
+            has_begun = true;
+        } else if line.starts_with('#') && !has_begun {
+            // Behind the first command it is what a command has printed.
             let _ = writeln!(text, "{line}");
         }
     }
@@ -83,11 +93,15 @@ fn replay(cluster: &Cluster, transcript: &str) -> String {
 }
 
 /// What a shell shows of a command.
-fn run(cluster: &Cluster, command: &str) -> String {
+fn run(cluster: &Cluster, command: &str, user: Option<&str>) -> String {
     let program = binary();
     let directory = program.parent().expect("a directory").display().to_string();
     let path = std::env::var("PATH").unwrap_or_default();
-    let output = Command::new("bash")
+    let mut shell = Command::new("bash");
+    if let Some(user) = user {
+        shell.env("RINGFS_USER", user);
+    }
+    let output = shell
         .args(["-c", command])
         .current_dir(cluster.dir())
         .env("PATH", format!("{directory}:{path}"))

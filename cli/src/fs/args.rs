@@ -156,15 +156,15 @@ mod tests {
 
     #[test]
     fn flags_options_and_operands_are_told_apart() {
-        let args = Args::parse(&put::COMMAND, &words("-f -t 16 -p a b /c")).expect("parsed");
+        let args = Args::parse(&put::PUT, &words("-f -t 16 -p a b /c")).expect("parsed");
         assert!(args.has("f") && args.has("p"));
         assert_eq!((args.value("t"), &args.operands), (Some("16"), &words("a b /c")));
-        let args = Args::parse(&put::COMMAND, &words("- /c")).expect("parsed");
+        let args = Args::parse(&put::PUT, &words("- /c")).expect("parsed");
         assert_eq!(args.operands, words("- /c"), "a lone dash is standard input");
-        let args = Args::parse(&put::COMMAND, &words("-- -f /c")).expect("parsed");
+        let args = Args::parse(&put::PUT, &words("-- -f /c")).expect("parsed");
         assert_eq!((args.has("f"), args.operands), (false, words("-f /c")));
         assert!(
-            Args::parse(&put::COMMAND, &words("-x a /c")).expect_err("refused").contains("Illegal option -x")
+            Args::parse(&put::PUT, &words("-x a /c")).expect_err("refused").contains("Illegal option -x")
         );
         let mkdir = find("-mkdir").expect("a command");
         assert_eq!(

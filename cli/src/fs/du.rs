@@ -10,12 +10,12 @@ use crate::output::outln;
 
 pub const COMMAND: Command = Command {
     name: "du",
-    flags: &["h", "s", "v"],
+    flags: &["h", "s", "v", "x"],
     values: &[],
     operands_min: 0,
-    usage: "du [-s] [-h] [-v] [<path> ...]",
+    usage: "du [-s] [-h] [-v] [-x] [<path> ...]",
     help: "Print the bytes below each entry: once, and over all replicas.\n\
-           -s  one line per path\n-h  sizes for people: 1.5 K\n-v  with a header",
+           -s  one line per path\n-h  sizes for people: 1.5 K\n-v  with a header\n-x  taken and without effect: there are no snapshots",
     run,
 };
 
@@ -58,11 +58,6 @@ fn sum(place: &Place, status: &FileStatus) -> Result<(u64, u64), Failure> {
     if status.kind == FileKind::File {
         return Ok((status.length, status.length * u64::from(status.replication)));
     }
-    let mut total = (0, 0);
-    for entry in place.client.list(&place.path).map_err(|error| place.failure(&error))? {
-        let entry = entry.map_err(|error| place.failure(&error))?;
-        let (bytes, with_replicas) = sum(&place.child(&entry.name), &entry)?;
-        total = (total.0 + bytes, total.1 + with_replicas);
-    }
-    Ok(total)
+    let summary = place.client.content_summary(&place.path).map_err(|error| place.failure(&error))?;
+    Ok((summary.length, summary.space_consumed))
 }

@@ -14,15 +14,32 @@ use super::path::Place;
 use super::put::COPYING;
 use super::{Command, Failure, Shell};
 
-pub const COMMAND: Command = Command {
+pub const GET: Command = Command {
     name: "get",
     flags: &["f", "p", "crc", "ignoreCrc"],
     values: &["t"],
     operands_min: 1,
-    usage: "get [-f] [-p] [-t <threads>] <src> ... <localdst>",
+    usage: "get [-f] [-p] [-crc] [-ignoreCrc] [-t <threads>] <src> ... <localdst>",
     help: "Copy files and directories to the local file system; - is standard output. Every byte is verified.\n\
            -f  replace files that are there\n-p  keep times and modes\n-t  files at a time, 4 if not given\n-crc, -ignoreCrc  taken and without effect",
-    run,
+    run: |shell, args| run(shell, args, GET.name),
+};
+
+pub const COPY_TO_LOCAL: Command = Command {
+    name: "copyToLocal",
+    usage: "copyToLocal [-f] [-p] [-crc] [-ignoreCrc] [-t <threads>] <src> ... <localdst>",
+    run: |shell, args| run(shell, args, COPY_TO_LOCAL.name),
+    ..GET
+};
+
+pub const MOVE_TO_LOCAL: Command = Command {
+    name: "moveToLocal",
+    flags: &["f", "p", "crc"],
+    values: &["t"],
+    operands_min: 2,
+    usage: "moveToLocal [-f] [-p] <src> ... <localdst>",
+    help: "As -get; each file or directory is deleted when all of it was copied.",
+    run: move_to_local,
 };
 
 /// A file to copy.
@@ -32,33 +49,45 @@ struct Job {
     target: PathBuf,
 }
 
-fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
+/// Hadoop has the command, and answers that it is not implemented.
+fn move_to_local(shell: &Shell, args: &Args) -> Result<(), Failure> {
+    let name = MOVE_TO_LOCAL.name;
+    let Some((_, sources)) = args.operands.split_last() else { return Err(Failure::Silent) };
+    let sources = shell.expand_all(name, sources)?;
+    run(shell, args, name)?;
+    for source in sources {
+        source.client.delete(&source.path, true).map_err(|error| source.failure(&error))?;
+    }
+    Ok(())
+}
+
+fn run(shell: &Shell, args: &Args, name: &'static str) -> Result<(), Failure> {
     let (target, sources) = match args.operands.split_last() {
         Some((only, [])) => (".", std::slice::from_ref(only)),
         Some((target, sources)) => (target.as_str(), sources),
         None => return Err(Failure::Silent),
     };
     if target == "-" {
-        return shell.for_each(COMMAND.name, sources, |source| cat(shell, source, &mut io::stdout().lock()));
+        return shell.for_each(name, sources, |source| cat(shell, source, &mut io::stdout().lock()));
     }
     let target = Path::new(target);
+    let sources = shell.expand_all(name, sources)?;
     if sources.len() > 1 && !target.is_dir() {
         let reason = if target.exists() { "Is not a directory" } else { "No such file or directory" };
         return Err(Failure::Path(format!("`{}': {reason}", target.display())));
     }
     let is_directory = target.is_dir();
     let produce = |progress: &Progress<'_>, give: &mut dyn FnMut(Job)| {
-        for source in sources {
-            let source = shell.resolver.place(source)?;
+        for source in &sources {
             let target = if is_directory { target.join(source.name()) } else { target.to_owned() };
-            let found = source.stat().and_then(|status| find_jobs(progress, &source, status, target, give));
+            let found = source.stat().and_then(|status| find_jobs(progress, source, status, target, give));
             if let Err(failure) = found {
                 progress.say(failure);
             }
         }
         Ok(())
     };
-    copy::run(shell, COMMAND.name, args, produce, |progress, job| get_file(progress, &job, args))
+    copy::run(shell, name, args, produce, |progress, job| get_file(progress, &job, args))
 }
 
 /// Walks a source: directories are made at once, files are handed out.

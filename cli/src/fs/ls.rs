@@ -1,6 +1,6 @@
 //! `-ls`.
 
-use ringfs_sdk::{FileKind, FileStatus};
+use ringfs_sdk::{FileKind, FileStatus, WalkOptions};
 
 use super::args::Args;
 use super::path::Place;
@@ -10,13 +10,13 @@ use crate::output::outln;
 
 pub const COMMAND: Command = Command {
     name: "ls",
-    flags: &["C", "d", "h", "R", "r", "S", "t"],
+    flags: &["C", "d", "h", "q", "R", "r", "S", "t", "u"],
     values: &[],
     operands_min: 0,
-    usage: "ls [-C] [-d] [-h] [-R] [-t] [-S] [-r] [<path> ...]",
+    usage: "ls [-C] [-d] [-h] [-q] [-R] [-t] [-S] [-r] [-u] [<path> ...]",
     help: "List the entries of directories, or the named files.\n\
-           -C  paths only\n-d  directories as plain entries\n-h  sizes for people: 1.5 K\n-R  with everything below\n\
-           -t  newest first\n-S  largest first\n-r  the other way round",
+           -C  paths only\n-d  directories as plain entries\n-h  sizes for people: 1.5 K\n-q  ? for what cannot be printed\n-R  with everything below\n\
+           -t  newest first\n-S  largest first\n-r  the other way round\n-u  access times in place of modification times",
     run,
 };
 
@@ -35,6 +35,15 @@ fn list(place: &Place, args: &Args) -> Result<(), Failure> {
 }
 
 fn list_directory(place: &Place, args: &Args) -> Result<(), Failure> {
+    if args.has("R") && !is_sorted(args) {
+        // One call for a thousand entries, wherever they are.
+        let options = WalkOptions::default();
+        for entry in place.client.walk(&place.path, &options).map_err(|error| place.failure(&error))? {
+            let entry = entry.map_err(|error| place.failure(&error))?;
+            print(&[(place.child(&entry.path), entry.status)], args);
+        }
+        return Ok(());
+    }
     let listing = place.client.list(&place.path).map_err(|error| place.failure(&error))?;
     let mut entries = Vec::new();
     for entry in listing {
@@ -59,9 +68,25 @@ fn list_directory(place: &Place, args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether entries come in another order than that of their names.
+fn is_sorted(args: &Args) -> bool {
+    ["t", "S", "r"].iter().any(|flag| args.has(flag))
+}
+
+/// The time that is shown and sorted by.
+fn time_ms(status: &FileStatus, args: &Args) -> u64 {
+    if args.has("u") { status.atime_ms } else { status.mtime_ms }
+}
+
+/// HDFS: `-q`.
+fn shown(place: &Place, args: &Args) -> String {
+    let printable = |letter: char| if letter.is_control() { '?' } else { letter };
+    if args.has("q") { place.shown.chars().map(printable).collect() } else { place.shown.clone() }
+}
+
 fn sort(entries: &mut [(Place, FileStatus)], args: &Args) {
     if args.has("t") {
-        entries.sort_by_key(|(_, status)| std::cmp::Reverse(status.mtime_ms));
+        entries.sort_by_key(|(_, status)| std::cmp::Reverse(time_ms(status, args)));
     } else if args.has("S") {
         entries.sort_by_key(|(_, status)| std::cmp::Reverse(status.length));
     }
@@ -70,10 +95,15 @@ fn sort(entries: &mut [(Place, FileStatus)], args: &Args) {
     }
 }
 
+/// With a plus where there are ACLs.
+fn permissions_of(status: &FileStatus) -> String {
+    format!("{}{}", permissions(status), if status.has_acl { "+" } else { " " })
+}
+
 /// Columns as wide as their widest entry (HDFS: `Ls.adjustColumnWidths`).
 fn print(entries: &[(Place, FileStatus)], args: &Args) {
     if args.has("C") {
-        entries.iter().for_each(|(place, _)| outln!("{}", place.shown));
+        entries.iter().for_each(|(place, _)| outln!("{}", shown(place, args)));
         return;
     }
     let is_human = args.has("h");
@@ -90,14 +120,14 @@ fn print(entries: &[(Place, FileStatus)], args: &Args) {
     let group_width = width(0, &|status| status.group.clone());
     for (place, status) in entries {
         outln!(
-            "{} {:>replication_width$} {:<owner_width$} {:<group_width$} {:>length_width$} {} {}",
-            permissions(status),
+            "{}{:>replication_width$} {:<owner_width$} {:<group_width$} {:>length_width$} {} {}",
+            permissions_of(status),
             replication(status),
             status.owner,
             status.group,
             length(status),
-            local_minute(status.mtime_ms),
-            place.shown
+            local_minute(time_ms(status, args)),
+            shown(place, args)
         );
     }
 }

@@ -17,7 +17,7 @@ pub const COMMAND: Command = Command {
 
 fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
     let with_parents = args.has("p");
-    shell.for_each(COMMAND.name, &args.operands, |place| {
+    shell.for_each_or_new(COMMAND.name, &args.operands, |place| {
         match place.find()?.map(|status| status.kind) {
             Some(FileKind::Directory) if with_parents => return Ok(()),
             Some(FileKind::Directory) => return Err(place.failed("File exists")),

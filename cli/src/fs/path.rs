@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use ringfs_sdk::{Client, FileKind, FileStatus, Kind};
+use ringfs_sdk::{Client, FileKind, FileStatus, Kind, WalkOptions};
 
 use super::Failure;
 use crate::admin::connect;
@@ -61,6 +61,29 @@ impl Resolver {
         Ok(Place { client, shown, path })
     }
 
+    /// What a path stands for, or a pattern: `*`, `?`, `[a-c]`, `{a,b}`, with a backslash before what is meant as it is. A
+    /// path without any of these stands for itself, whether or not it is there.
+    pub fn matches(&self, text: &str) -> Result<Vec<Place>, Failure> {
+        let place = self.place(text)?;
+        if !text.contains(['*', '?', '[', '{', '\\']) {
+            return Ok(vec![place]);
+        }
+        let found = place.client.glob(&place.path).map_err(|error| place.failure(&error))?;
+        let home = format!("/user/{}/", place.client.user());
+        let uri = text.find("://").map(|_| place.client.uri());
+        let shown = |path: &str| match &uri {
+            Some(uri) => format!("{uri}{path}"),
+            None if text.starts_with('/') => path.to_owned(),
+            None => path.strip_prefix(&home).unwrap_or(path).to_owned(),
+        };
+        let placed = found.into_iter().map(|found| Place {
+            client: place.client.clone(),
+            shown: shown(&found.path),
+            path: found.path,
+        });
+        Ok(placed.collect())
+    }
+
     fn client(&self, uri: Option<&str>) -> Result<Client, Failure> {
         let key = uri.unwrap_or_default().to_owned();
         if let Some(client) = self.clients.borrow().get(&key) {
@@ -84,6 +107,21 @@ impl Place {
     /// The last name of the path; empty for the root.
     pub fn name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// All that is below this directory, parents before what is in them, in the order of names; nothing below a file.
+    /// `depth_max` levels, 0 for all.
+    pub fn below(&self, depth_max: u32) -> Result<Vec<(Self, FileStatus)>, Failure> {
+        if self.stat()?.kind == FileKind::File {
+            return Ok(Vec::new());
+        }
+        let options = WalkOptions { depth_max, ..WalkOptions::default() };
+        let entries = self.client.walk(&self.path, &options).map_err(|error| self.failure(&error))?;
+        let entry = |entry: ringfs_sdk::Result<ringfs_sdk::WalkEntry>| {
+            let entry = entry.map_err(|error| self.failure(&error))?;
+            Ok((self.child(&entry.path), entry.status))
+        };
+        entries.map(entry).collect()
     }
 
     /// Its status; an error that is shown when it is not there.
@@ -113,7 +151,16 @@ impl Place {
             libc::EISDIR => self.failed("Is a directory"),
             libc::ENOTDIR => self.failed("Is not a directory"),
             libc::ENOTEMPTY => self.failed("Directory is not empty"),
+            libc::EACCES => Failure::Path(error.message()),
             _ => Failure::Path(format!("`{}': {error}", self.shown)),
+        }
+    }
+
+    /// The error of a change of an attribute, as Hadoop words it.
+    pub fn changing(&self, what: &str, error: &ringfs_sdk::Error) -> Failure {
+        match error.errno() {
+            libc::ENOENT => self.failed("No such file or directory"),
+            _ => Failure::Path(format!("{what} '{}': {}", self.shown, error.message())),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use ringfs_sdk::{CreateOptions, FileKind, Writer};
@@ -12,15 +12,36 @@ use super::copy::{self, BUFFER_BYTES, Progress};
 use super::path::Place;
 use super::{Command, Failure, Shell};
 
-pub const COMMAND: Command = Command {
+const FLAGS: &[&str] = &["f", "p", "d", "l", "q"];
+const HELP: &str = "Copy local files and directories; - is standard input.\n\
+    -f  replace files that are there\n-p  keep times and modes\n-d  no ._COPYING_ file on the way\n\
+    -t  files at a time, 4 if not given\n-l  one replica, and -q  taken and without effect";
+
+pub const PUT: Command = Command {
     name: "put",
-    flags: &["f", "p", "d", "l"],
+    flags: FLAGS,
     values: &["t"],
     operands_min: 1,
-    usage: "put [-f] [-p] [-t <threads>] <localsrc> ... <dst>",
-    help: "Copy local files and directories; - is standard input.\n\
-           -f  replace files that are there\n-p  keep modes\n-t  files at a time, 4 if not given\n-d, -l  taken and without effect",
-    run,
+    usage: "put [-f] [-p] [-l] [-d] [-t <threads>] <localsrc> ... <dst>",
+    help: HELP,
+    run: |shell, args| run(shell, args, PUT.name),
+};
+
+pub const COPY_FROM_LOCAL: Command = Command {
+    name: "copyFromLocal",
+    usage: "copyFromLocal [-f] [-p] [-l] [-d] [-t <threads>] <localsrc> ... <dst>",
+    run: |shell, args| run(shell, args, COPY_FROM_LOCAL.name),
+    ..PUT
+};
+
+pub const MOVE_FROM_LOCAL: Command = Command {
+    name: "moveFromLocal",
+    flags: FLAGS,
+    values: &["t"],
+    operands_min: 1,
+    usage: "moveFromLocal [-f] [-p] [-l] [-d] <localsrc> ... <dst>",
+    help: "As -put; each local file or directory is deleted when all of it was copied.",
+    run: move_from_local,
 };
 
 /// Ends the name of a file that is not complete (HDFS: `CommandWithDestination`).
@@ -32,9 +53,25 @@ struct Job {
     target: Place,
     length: u64,
     mode: u32,
+    /// Modification and access, since 1970.
+    times_ms: [u64; 2],
 }
 
-fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
+fn move_from_local(shell: &Shell, args: &Args) -> Result<(), Failure> {
+    let name = MOVE_FROM_LOCAL.name;
+    let Some((_, sources)) = args.operands.split_last().filter(|(_, sources)| !sources.is_empty()) else {
+        return Err(Failure::Usage("Not enough arguments: expected 2 but got 1".to_owned()));
+    };
+    run(shell, args, name)?;
+    for source in sources {
+        let path = Path::new(source);
+        let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+        removed.map_err(|error| local_failure(path, &error))?;
+    }
+    Ok(())
+}
+
+fn run(shell: &Shell, args: &Args, name: &'static str) -> Result<(), Failure> {
     let (target, sources) = match args.operands.split_last() {
         Some((only, [])) => (shell.resolver.place("")?, vec![only.clone()]),
         Some((target, sources)) => (shell.resolver.place(target)?, sources.to_vec()),
@@ -68,9 +105,7 @@ fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
         Ok(())
     };
     let generic = &shell.generic;
-    copy::run(shell, COMMAND.name, args, produce, |progress, job: Job| {
-        put_file(generic, progress, &job, args)
-    })
+    copy::run(shell, name, args, produce, |progress, job: Job| put_file(generic, progress, &job, args))
 }
 
 /// Walks a source: directories are made at once, files are handed out.
@@ -85,8 +120,12 @@ fn find_jobs(
     let metadata = std::fs::metadata(source).map_err(failed)?;
     if !metadata.is_dir() {
         let (length, mode) = (metadata.len(), metadata.permissions().mode());
+        let ms =
+            |(seconds, nanos): (i64, i64)| u64::try_from(seconds * 1000 + nanos / 1_000_000).unwrap_or(0);
+        let times_ms =
+            [(metadata.mtime(), metadata.mtime_nsec()), (metadata.atime(), metadata.atime_nsec())].map(ms);
         progress.expect(length);
-        give(Job { source: source.to_owned(), target: target.clone(), length, mode });
+        give(Job { source: source.to_owned(), target: target.clone(), length, mode, times_ms });
         return Ok(());
     }
     let mode = if args.has("p") { metadata.permissions().mode() as u16 & 0o1777 } else { 0o777 };
@@ -114,12 +153,18 @@ fn put_file(generic: &Generic, progress: &Progress<'_>, job: &Job, args: &Args) 
     let mode = if args.has("p") { job.mode as u16 & 0o777 } else { 0o666 };
     put(generic, &job.target, args, Some(job.length), mode, progress, &mut |buffer| {
         source.read(buffer).map_err(|error| local_failure(&job.source, &error))
-    })
+    })?;
+    if args.has("p") {
+        let [mtime_ms, atime_ms] = job.times_ms;
+        let kept = job.target.client.set_times(&job.target.path, Some(mtime_ms), Some(atime_ms));
+        kept.map_err(|error| job.target.failure(&error))?;
+    }
+    Ok(())
 }
 
 fn put_input(shell: &Shell, target: &Place, args: &Args) -> Result<(), Failure> {
     let mut input = io::stdin().lock();
-    let progress = Progress::silent(&shell.stop, COMMAND.name);
+    let progress = Progress::silent(&shell.stop, PUT.name);
     put(&shell.generic, target, args, None, 0o666, &progress, &mut |buffer| Ok(input.read(buffer)?))
 }
 
@@ -139,9 +184,13 @@ fn put(
         Some(_) if !is_forced => return Err(target.failed("File exists")),
         _ => {}
     }
-    let temporary = Place { path: format!("{}{COPYING}", target.path), ..target.clone() };
+    let is_direct = args.has("d");
+    let temporary = match is_direct {
+        true => target.clone(),
+        false => Place { path: format!("{}{COPYING}", target.path), ..target.clone() },
+    };
     let options = CreateOptions {
-        replication: generic.replication.unwrap_or(0),
+        replication: if args.has("l") { 1 } else { generic.replication.unwrap_or(0) },
         block_size: generic.block_size.unwrap_or(0),
         overwrite: true,
         create_parents: false,
@@ -152,6 +201,9 @@ fn put(
     let writer =
         target.client.create_with(&temporary.path, &options).map_err(|error| target.failure(&error))?;
     let copied = copy_all(writer, target, progress, read).and_then(|()| {
+        if is_direct {
+            return Ok(());
+        }
         let renamed = target.client.rename(&temporary.path, &target.path, is_forced);
         renamed.map_err(|error| target.failure(&error))
     });
@@ -182,7 +234,7 @@ fn copy_all(
     }
 }
 
-fn local_failure(path: &Path, error: &io::Error) -> Failure {
+pub fn local_failure(path: &Path, error: &io::Error) -> Failure {
     let reason = match error.kind() {
         io::ErrorKind::NotFound => "No such file or directory".to_owned(),
         io::ErrorKind::PermissionDenied => "Permission denied".to_owned(),

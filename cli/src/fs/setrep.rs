@@ -46,10 +46,10 @@ fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
 /// Sets a file, or every file below a directory, and notes them.
 fn set(place: &Place, replication: u16, done: &mut Vec<Place>) -> Result<(), Failure> {
     if place.stat()?.kind == FileKind::Directory {
-        let listing = place.client.list(&place.path).map_err(|error| place.failure(&error))?;
-        for entry in listing {
-            let entry = entry.map_err(|error| place.failure(&error))?;
-            set(&place.child(&entry.name), replication, done)?;
+        for (place, status) in place.below(0)? {
+            if status.kind == FileKind::File {
+                set(&place, replication, done)?;
+            }
         }
         return Ok(());
     }

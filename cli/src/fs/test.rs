@@ -27,13 +27,16 @@ fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
         };
         return Err(Failure::Usage(reason.to_owned()));
     };
-    let status = shell.resolver.place(path)?.find()?;
+    let place = shell.resolver.place(path)?;
+    let status = place.find()?;
+    let may = |access: u8| place.client.check_access(&place.path, access).is_ok();
     let is_true = status.is_some_and(|status| match *flag {
         "d" => status.kind == FileKind::Directory,
         "f" => status.kind == FileKind::File,
         "s" => status.length > 0 || status.children > 0,
         "z" => status.kind == FileKind::File && status.length == 0,
-        // Permissions are stored and shown, but not enforced yet: whoever reaches the file system may read and write.
+        "r" => may(4),
+        "w" => may(2),
         _ => true,
     });
     if is_true { Ok(()) } else { Err(Failure::Silent) }
