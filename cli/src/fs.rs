@@ -18,6 +18,7 @@ mod find;
 mod get;
 mod getmerge;
 mod help;
+mod json;
 mod ls;
 mod mkdir;
 mod mode;

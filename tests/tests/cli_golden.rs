@@ -59,3 +59,8 @@ fn file_system_trash() {
 fn file_system_usage() {
     file_system("cli/fs-usage.txt");
 }
+
+#[test]
+fn file_system_json() {
+    file_system("cli/fs-json.txt");
+}

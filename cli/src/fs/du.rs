@@ -5,17 +5,17 @@ use ringfs_sdk::{FileKind, FileStatus};
 use super::args::Args;
 use super::path::Place;
 use super::text::size;
-use super::{Command, Failure, Shell};
+use super::{Command, Failure, Shell, json};
 use crate::output::outln;
 
 pub const COMMAND: Command = Command {
     name: "du",
-    flags: &["h", "s", "v", "x"],
+    flags: &["h", "s", "v", "x", json::FLAG],
     values: &[],
     operands_min: 0,
-    usage: "du [-s] [-h] [-v] [-x] [<path> ...]",
+    usage: "du [-s] [-h] [-v] [-x] [--json] [<path> ...]",
     help: "Print the bytes below each entry: once, and over all replicas.\n\
-           -s  one line per path\n-h  sizes for people: 1.5 K\n-v  with a header\n-x  taken and without effect: there are no snapshots",
+           -s  one line per path\n-h  sizes for people: 1.5 K\n-v  with a header\n--json  an object for each entry\n-x  taken and without effect: there are no snapshots",
     run,
 };
 
@@ -34,6 +34,9 @@ fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
         }
         Ok(())
     });
+    if args.has(json::FLAG) {
+        return result;
+    }
     if args.has("v") {
         rows.insert(
             0,
@@ -49,6 +52,11 @@ fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
 
 fn row(place: &Place, status: &FileStatus, args: &Args) -> Result<[String; 3], Failure> {
     let (bytes, with_replicas) = sum(place, status)?;
+    if args.has(json::FLAG) {
+        json::print(&serde_json::json!({
+            "path": place.path, "length": bytes, "space_consumed": with_replicas,
+        }));
+    }
     let is_human = args.has("h");
     Ok([size(bytes, is_human), size(with_replicas, is_human), place.shown.clone()])
 }

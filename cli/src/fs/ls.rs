@@ -5,18 +5,18 @@ use ringfs_sdk::{FileKind, FileStatus, WalkOptions};
 use super::args::Args;
 use super::path::Place;
 use super::text::{local_minute, permissions, size};
-use super::{Command, Failure, Shell};
+use super::{Command, Failure, Shell, json};
 use crate::output::outln;
 
 pub const COMMAND: Command = Command {
     name: "ls",
-    flags: &["C", "d", "h", "q", "R", "r", "S", "t", "u"],
+    flags: &["C", "d", "h", "q", "R", "r", "S", "t", "u", json::FLAG],
     values: &[],
     operands_min: 0,
-    usage: "ls [-C] [-d] [-h] [-q] [-R] [-t] [-S] [-r] [-u] [<path> ...]",
+    usage: "ls [-C] [-d] [-h] [-q] [-R] [-t] [-S] [-r] [-u] [--json] [<path> ...]",
     help: "List the entries of directories, or the named files.\n\
            -C  paths only\n-d  directories as plain entries\n-h  sizes for people: 1.5 K\n-q  ? for what cannot be printed\n-R  with everything below\n\
-           -t  newest first\n-S  largest first\n-r  the other way round\n-u  access times in place of modification times",
+           -t  newest first\n-S  largest first\n-r  the other way round\n-u  access times in place of modification times\n--json  an object for each entry",
     run,
 };
 
@@ -51,7 +51,7 @@ fn list_directory(place: &Place, args: &Args) -> Result<(), Failure> {
         entries.push((place.child(&entry.name), entry));
     }
     sort(&mut entries, args);
-    if !args.has("R") && !args.has("C") && !entries.is_empty() {
+    if !args.has("R") && !args.has("C") && !args.has(json::FLAG) && !entries.is_empty() {
         outln!("Found {} items", entries.len());
     }
     if !args.has("R") {
@@ -102,6 +102,10 @@ fn permissions_of(status: &FileStatus) -> String {
 
 /// Columns as wide as their widest entry (HDFS: `Ls.adjustColumnWidths`).
 fn print(entries: &[(Place, FileStatus)], args: &Args) {
+    if args.has(json::FLAG) {
+        entries.iter().for_each(|(place, status)| json::print(&json::status(place, status)));
+        return;
+    }
     if args.has("C") {
         entries.iter().for_each(|(place, _)| outln!("{}", shown(place, args)));
         return;

@@ -5,18 +5,19 @@ use ringfs_sdk::{FileKind, FileStatus};
 use super::args::Args;
 use super::path::Place;
 use super::text::{permissions, utc_second};
-use super::{Command, Failure, Shell};
+use super::{Command, Failure, Shell, json};
 use crate::output::outln;
 
 pub const COMMAND: Command = Command {
     name: "stat",
-    flags: &[],
+    flags: &[json::FLAG],
     values: &[],
     operands_min: 1,
-    usage: "stat [format] <path> ...",
+    usage: "stat [--json] [format] <path> ...",
     help: "Print the status of paths in a format, %y if none is given.\n\
            %a mode, octal   %A mode, symbolic   %b bytes   %F kind   %g group   %n name   %o block size\n\
-           %r replication   %u owner   %x %X access time   %y %Y modification time (UTC; ms since 1970)",
+           %r replication   %u owner   %x %X access time   %y %Y modification time (UTC; ms since 1970)\n\
+           --json  an object for each path in place of a format",
     run,
 };
 
@@ -26,7 +27,12 @@ fn run(shell: &Shell, args: &Args) -> Result<(), Failure> {
         _ => ("%y", &args.operands[..]),
     };
     shell.for_each(COMMAND.name, paths, |place| {
-        outln!("{}", render(format, place, &place.stat()?));
+        let status = place.stat()?;
+        if args.has(json::FLAG) {
+            json::print(&json::status(place, &status));
+        } else {
+            outln!("{}", render(format, place, &status));
+        }
         Ok(())
     })
 }
