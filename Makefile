@@ -20,7 +20,7 @@ help:
 	@echo "make simulate   the whole cluster from one seed, under faults: SEEDS=N [FROM=n], or SEED=n [TRACE=1]"
 	@echo "make faults     faults of all kinds into a real cluster under load: N=1000 SEED=1"
 	@echo "make soak       the same for ten minutes: SOAK_SECONDS=600 SEED=1"
-	@echo "make bench      throughput beside the limits of this machine (disk, loopback), recovery and memory of the namenode"
+	@echo "make bench      throughput beside the limits of this machine (disk, loopback), recovery and memory of the namenode, small files"
 	@echo "make fuzz       every decoder under libFuzzer, SECONDS=60 each (KEEP=1 adds what is found to the corpus)"
 	@echo "make man        manual pages and completions of ringfs, into target/man and target/completions"
 	@echo "make lint       format and clippy"
@@ -72,6 +72,7 @@ bench: deps
 	target/release/sequential
 	target/release/recovery
 	target/release/memory
+	target/release/metadata
 
 man: deps
 	$(CARGO) build --quiet -p ringfs-cli
