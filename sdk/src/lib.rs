@@ -16,6 +16,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! **Async.** A [`Reactor`] is a thread that the program starts by name; an [`AsyncClient`] on it has the same operations as
+//! futures, for any executor.
+//!
 //! **Faults.** A namenode that restarts is a pause, not an error (until [`ClientBuilder::deadline`]); a replica that is
 //! unreachable or corrupt is replaced by another within the call, one that is late is hedged. A datanode that fails under a
 //! write is dropped or replaced while the write goes on. Every byte is verified before a call returns it.
@@ -28,6 +31,7 @@
 
 #![deny(unsafe_code)]
 
+mod asynchronous;
 mod attributes;
 mod changes;
 mod client;
@@ -43,6 +47,7 @@ mod listing;
 mod namenode;
 mod net;
 mod patience;
+mod reactor;
 mod read;
 mod retry;
 mod small;
@@ -50,12 +55,14 @@ pub mod transport;
 mod tree;
 mod write;
 
+pub use asynchronous::{AsyncClient, AsyncListing, AsyncReader, AsyncWriter};
 pub use changes::AppendOptions;
 pub use client::{Client, CreateOptions};
 pub use commit::Commit;
 pub use config::{ClientBuilder, ConfigError, Uri, UriError};
 pub use error::{Error, Kind, Result};
 pub use listing::Listing;
+pub use reactor::Reactor;
 pub use read::Reader;
 pub use ringfs_proto::Code;
 pub use ringfs_proto::meta::admin::{

@@ -22,7 +22,7 @@ pub const RETURN_BACKOFF_MAX: Duration = Duration::from_millis(250);
 /// Sockets that one process may have open at once.
 pub const SOCKETS_MAX: usize = 4096;
 /// Idle connections kept to one address.
-pub const IDLE_PER_ADDRESS_MAX: usize = 64;
+pub const IDLE_PER_ADDRESS_MAX: usize = 128;
 /// Idle connections kept in all.
 pub const IDLE_MAX: usize = 512;
 /// How long an idle connection to a datanode is kept. Shorter than the datanode's own patience.
@@ -78,3 +78,15 @@ pub const LOCATE_TIMEOUT: Duration = Duration::from_secs(2);
 pub const TRANSFER_BYTES_PER_SECOND_MIN: u64 = 2 << 20;
 /// Acknowledgements that have arrived and wait to be looked at.
 pub const ACKS_WAITING_MAX: usize = 4096;
+/// Bytes of the stack of an operation on a reactor. Mapped, not used: an operation touches some 20 KiB of it.
+pub const FIBER_STACK_BYTES: usize = 512 << 10;
+/// An operation that has run for longer without a wait lets others run.
+pub const FIBER_TURN_MAX: Duration = Duration::from_micros(200);
+/// Stacks that a reactor keeps for later operations.
+pub const FIBER_STACKS_IDLE_MAX: usize = 64;
+/// Operations that one reactor has in progress at once. Each may hold a connection to the namenode.
+pub const REACTOR_OPERATIONS_MAX: usize = 128;
+/// Operations that wait for a reactor to begin them; the next ones wait for room.
+pub const REACTOR_QUEUE_LEN_MAX: usize = 1024;
+/// Events that a reactor takes from the kernel at once.
+pub const REACTOR_EVENTS_MAX: usize = 256;

@@ -29,6 +29,15 @@ impl Listing {
         Ok(listing)
     }
 
+    /// The rest of the present page, or the next one; `None` behind the last.
+    pub(crate) fn next_page(&mut self) -> Result<Option<Vec<FileStatus>>> {
+        if self.page.len() == 0 && !self.is_complete {
+            self.fetch()?;
+        }
+        let page: Vec<_> = self.page.by_ref().collect();
+        Ok(Some(page).filter(|page| !page.is_empty()))
+    }
+
     fn fetch(&mut self) -> Result<()> {
         let start_after = self.last_name.clone();
         let request = ListRequestV1 { path: self.path.clone(), start_after, entries_max: 0 };

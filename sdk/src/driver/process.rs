@@ -208,6 +208,38 @@ impl Drop for Socket {
     }
 }
 
+/// A value that only the process which made it uses and drops: what is behind it may have been in the hands of another
+/// thread at the fork.
+#[derive(Debug)]
+pub(crate) struct OfProcess<T> {
+    value: Option<T>,
+    generation: u64,
+}
+
+impl<T> OfProcess<T> {
+    pub fn new(value: T) -> Self {
+        Self { value: Some(value), generation: generation() }
+    }
+
+    /// The value; `None` in a forked child.
+    pub fn get(&self) -> Option<&T> {
+        self.value.as_ref().filter(|_| self.generation == generation())
+    }
+
+    /// The value; `None` in a forked child.
+    pub fn get_mut(&mut self) -> Option<&mut T> {
+        self.value.as_mut().filter(|_| self.generation == generation())
+    }
+}
+
+impl<T> Drop for OfProcess<T> {
+    fn drop(&mut self) {
+        if self.generation != generation() {
+            let _left_to_the_end_of_the_process = self.value.take().map(std::mem::ManuallyDrop::new);
+        }
+    }
+}
+
 /// A value that each process of a family of forks makes for itself, locks included.
 #[derive(Debug)]
 pub(crate) struct PerProcess<T> {

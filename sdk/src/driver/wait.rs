@@ -1,4 +1,5 @@
-//! Waiting until a socket can be read or written: one by `poll`, several by the ring or by `poll`.
+//! Waiting until a socket can be read or written: one by `poll`, several by the ring or by `poll`; in a fiber, by giving
+//! the thread to other fibers.
 
 use std::io;
 use std::net::TcpStream;
@@ -6,6 +7,8 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::fiber;
 
 /// What is waited for on one socket.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +31,9 @@ pub(crate) enum Waiting {
 
 /// Waits until one of the sockets is ready, or has failed, or `until` has passed. Returns whether one is ready.
 pub(crate) fn any(interests: &[Interest<'_>], until: Instant, waiting: Waiting) -> io::Result<bool> {
+    if let Some(woken) = fiber::wait(interests, until) {
+        return woken;
+    }
     if interests.len() > 1
         && let Some(ready) = super::ring::any(interests, until, waiting)
     {
@@ -38,12 +44,18 @@ pub(crate) fn any(interests: &[Interest<'_>], until: Instant, waiting: Waiting) 
 
 /// Waits for one socket.
 pub(crate) fn one(interest: Interest<'_>, until: Instant) -> io::Result<bool> {
-    by_poll(&[interest], until)
+    match fiber::wait(&[interest], until) {
+        Some(woken) => woken,
+        None => by_poll(&[interest], until),
+    }
 }
 
 /// Lets time pass. (Parking the thread would swallow a wake-up that is meant for the caller.)
 pub(crate) fn pause(pause: Duration) {
     let until = Instant::now() + pause;
+    if fiber::wait(&[], until).is_some() {
+        return;
+    }
     // Without descriptors the kernel can only refuse for want of memory; the pause is then shorter.
     let _elapsed = poll_until(&mut [], until);
 }

@@ -13,10 +13,11 @@ use ringfs_proto::limits::{FRAME_HEADER_BYTES, META_BYTES_MAX};
 use ringfs_proto::ops::Operation;
 use ringfs_proto::wire::Message;
 use ringfs_proto::{Code, WireError};
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, Protocol, SockRef, TcpKeepalive, Type};
 
 use super::inbox::Inbox;
 use super::session::Session;
+use crate::driver::fiber;
 use crate::driver::process::{Socket, watch_forks};
 use crate::driver::wait::{self, Interest};
 use crate::error::Fault;
@@ -52,10 +53,8 @@ impl Connection {
     pub fn open(address: SocketAddr, caller: &Caller) -> Result<Self, Fault> {
         watch_forks();
         let until = Instant::now() + caller.connect_timeout;
-        let stream = TcpStream::connect_timeout(&address, caller.connect_timeout)?;
-        configure(&stream)?;
         let mut connection = Self {
-            socket: Socket::new(stream)?,
+            socket: connect(address, until)?,
             address,
             inbox: Inbox::default(),
             out: Vec::new(),
@@ -197,6 +196,8 @@ impl Connection {
     /// Sends what the socket takes now; `None` when it takes nothing.
     pub fn try_send(&self, slices: &[IoSlice<'_>]) -> Result<Option<usize>, Fault> {
         let stream = self.stream()?;
+        // A socket that takes everything would keep a reactor's thread.
+        fiber::breathe();
         // A peer that is gone is an error of this call, not a signal to the process.
         not_ready(SockRef::from(stream).send_vectored_with_flags(slices, libc::MSG_NOSIGNAL))
     }
@@ -275,6 +276,26 @@ pub(crate) fn decode_reply<O: Operation>(
         return Err(error.into());
     }
     Ok(O::Reply::decode(meta)?)
+}
+
+/// Connects without a call that blocks.
+fn connect(address: SocketAddr, until: Instant) -> Result<Socket, Fault> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = Socket::new(socket.into())?;
+    let stream = socket.stream()?;
+    configure(stream)?;
+    match SockRef::from(stream).connect(&address.into()) {
+        Ok(()) => return Ok(socket),
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    if !wait::one(Interest { stream, read: false, write: true }, until)? {
+        return Err(Fault::Io(io::Error::new(ErrorKind::TimedOut, "the connection was not made in time")));
+    }
+    match stream.take_error()? {
+        None => Ok(socket),
+        Some(error) => Err(error.into()),
+    }
 }
 
 fn configure(stream: &TcpStream) -> io::Result<()> {

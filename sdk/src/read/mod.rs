@@ -123,6 +123,12 @@ impl Reader {
         self.len() == 0
     }
 
+    /// Bytes in the file, after a look for more if it is still written and has fewer than `wanted`.
+    pub(crate) fn reachable_length(&self, wanted: u64) -> Result<u64> {
+        self.file.look_for(wanted)?;
+        Ok(self.len())
+    }
+
     /// Tells the datanodes how the bytes will be used.
     pub fn set_hint(&mut self, hint: ReadHint) {
         self.file.hint = hint;
@@ -203,10 +209,7 @@ impl OpenFile {
     fn located(&self, ranges: &[(u64, &mut [u8])]) -> Result<Locations> {
         let wanted_end =
             ranges.iter().map(|(offset, target)| offset.saturating_add(target.len() as u64)).max();
-        let known_length = self.known().lock().length;
-        if self.status.is_open && wanted_end > Some(known_length) {
-            self.locate(known_length)?;
-        }
+        self.look_for(wanted_end.unwrap_or(0))?;
         for _ in 0..=REFRESHES_MAX {
             let missing = {
                 let known = self.known().lock();
@@ -218,6 +221,12 @@ impl OpenFile {
             self.locate(missing.0)?;
         }
         Err(self.error(Fault::NoReplica("the namenode knows no block for a part of the file".to_owned())))
+    }
+
+    /// Asks where a file that is still written ends, if less than `wanted` bytes of it are known.
+    fn look_for(&self, wanted: u64) -> Result<()> {
+        let known_length = self.known().lock().length;
+        if self.status.is_open && wanted > known_length { self.locate(known_length) } else { Ok(()) }
     }
 
     /// The block that holds a byte of the file.
