@@ -81,8 +81,8 @@ pub use ringfs_proto::meta::inspect::{
 };
 pub use ringfs_proto::meta::membership::VolumeStatusV1 as VolumeStatus;
 pub use ringfs_proto::meta::namespace::{
-    BlockRefV1 as BlockRef, FileKind, FileStatusV1 as FileStatus, LocatedBlockV1 as LocatedBlock,
-    NodeV1 as Node,
+    BlockRefV1 as BlockRef, ContentCrcV1 as ContentCrc, FileKind, FileStatusV1 as FileStatus,
+    LocatedBlockV1 as LocatedBlock, NodeV1 as Node,
 };
 pub use ringfs_proto::meta::tree::{
     ContentSummaryReplyV1 as ContentSummary, CorruptFileV1 as CorruptFile, GlobMatchV1 as GlobMatch,

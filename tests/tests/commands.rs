@@ -16,8 +16,8 @@ use ringfs_proto::capability::{ClusterKey, KEY_BYTES, Mode};
 use ringfs_proto::ids::{BlockId, ClusterId, DatanodeId, Stamp};
 use ringfs_proto::meta::data::{PipelineNodeV1, RecoverV1, WriteStage};
 use ringfs_proto::meta::membership::{
-    BeginRecoveryV1, CommandV1, FencedReplicaV1, FinishRecoveryV1, InvalidateV1, ReplicaChangeV1,
-    ReplicaState, ReplicaV1, TransferV1, VerifyV1,
+    BeginRecoveryV1, CommandV1, FencedReplicaV1, FinalizedReplicaV1, FinishRecoveryV1, InvalidateV1,
+    ReplicaChangeV1, ReplicaState, ReplicaV1, TransferV1, VerifyV1,
 };
 use ringfs_proto::meta::namespace::BlockRefV1;
 use ringfs_tests::data::Pattern;
@@ -111,7 +111,8 @@ impl TestNode {
 
     fn finalized(&mut self) -> BlockRefV1 {
         self.reported("a finalized replica", |change| match change {
-            ReplicaChangeV1::Stored(ReplicaV1 { block, state: ReplicaState::Finalized }) => Some(*block),
+            ReplicaChangeV1::Stored(ReplicaV1 { block, state: ReplicaState::Finalized })
+            | ReplicaChangeV1::Finalized(FinalizedReplicaV1 { block, .. }) => Some(*block),
             _ => None,
         })
     }

@@ -75,7 +75,8 @@ impl Values {
     }
 }
 
-fn names(file: &Arc<dyn DiskFile>, segment: LogIndex, offset: u64) -> io::Result<Names> {
+/// The values of a part of a segment, as its records name them.
+pub(super) fn names(file: &Arc<dyn DiskFile>, segment: LogIndex, offset: u64) -> io::Result<Names> {
     let wrong = |error: super::format::FormatError| io::Error::new(io::ErrorKind::InvalidData, error);
     let mut page = [0; ALIGN];
     file.read_exact_at(&mut page, 0)?;

@@ -8,10 +8,11 @@ use std::path::Path;
 
 use ringfs_proto::ids::LogIndex;
 
-use ringfs_disk::{Create, Disk, OpenOptions};
+use ringfs_disk::{Create, Disk, DiskFile, OpenOptions};
 
 use super::replay::Repair;
-use super::{WalError, io_error, segment};
+use super::values::crc_of;
+use super::{WalError, collect, io_error, segment};
 
 const PART: &str = "copy.part";
 const COPY_BYTES: usize = 1 << 20;
@@ -53,6 +54,8 @@ pub fn mirror(
     for first in &wanted {
         let (from, to) = (segment::path(source, *first), segment::path(target, *first));
         if !is_same(disk, &from, &to, *first >= compared_from).map_err(io_error("compare", &to))? {
+            // Records were compared when they were replayed; values were not looked at, and the good one is not always ours.
+            heal_values(disk, *first, &to, &from).map_err(io_error("restore values in", &from))?;
             copy(disk, &from, &to).map_err(io_error("copy", &to))?;
             copied += 1;
         }
@@ -63,6 +66,31 @@ pub fn mirror(
     }
     disk.sync_directory(target).map_err(io_error("sync", target))?;
     Ok(copied)
+}
+
+/// Puts values into a segment that are damaged there and good in its mirror.
+fn heal_values(disk: &dyn Disk, first: LogIndex, source: &Path, target: &Path) -> io::Result<()> {
+    if !disk.exists(source) {
+        return Ok(());
+    }
+    let (good, ours) = (disk.open(source, OpenOptions::READ)?, disk.open(target, OpenOptions::READ)?);
+    let mut next = Some(0);
+    while let Some(offset) = next {
+        // Behind what cannot be read there are no values that anybody could find.
+        let Ok(names) = collect::names(&ours, first, offset) else { return Ok(()) };
+        for (_, place) in &names.found {
+            let verifies = |file: &dyn DiskFile| {
+                let mut bytes = vec![0; place.len as usize];
+                file.read_exact_at(&mut bytes, place.offset).is_ok() && crc_of(&bytes) == place.crc
+            };
+            if !verifies(&*ours) && verifies(&*good) {
+                copy_range(disk, source, target, place.offset, place.len as usize)?;
+                tracing::error!(path = %target.display(), offset = place.offset, source = %source.display(), "a value in the log was damaged in one directory: restored from another");
+            }
+        }
+        next = names.next;
+    }
+    Ok(())
 }
 
 /// Copies a file, durably and in one step.

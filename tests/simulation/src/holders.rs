@@ -95,6 +95,10 @@ impl World {
 
     /// Whether a datanode that is up, and is not this one, has so many bytes of a block.
     fn is_held(&self, view: &BlockView, needed: u64, except: Option<HostId>) -> bool {
+        if view.value.is_some() {
+            // It is in the log: who reads it looks at it.
+            return true;
+        }
         let (block, stamp) = (view.block.block, view.block.stamp);
         let others = self.datanodes.iter().filter(|(host, _)| Some(**host) != except);
         others.filter(|(host, _)| !self.damaged.contains(&(**host, block))).any(|(_, datanode)| {

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use ringfs_sdk::ContentCrc;
+
 use crate::tree::{Change, Node, Tree, apply, list};
 
 /// Trees that are told apart at once; a worker that knows less asks before it goes on.
@@ -44,6 +46,20 @@ impl File {
                 (self.flushed, self.is_weak) = (self.written, false);
             }
         }
+    }
+
+    /// It is closed with this length.
+    pub fn has_closed(&mut self, length: u64) {
+        (self.closed, self.synced, self.flushed, self.asked) = (Some(length), length, length, length);
+        self.is_weak = false;
+    }
+
+    /// It may be open again, behind its end.
+    pub fn is_appended(&mut self) {
+        if let Some(length) = self.closed.take() {
+            (self.synced, self.flushed, self.asked) = (length, length, length);
+        }
+        self.may_be_closed = true;
     }
 
     /// `hsync` was acknowledged.
@@ -122,9 +138,10 @@ impl Model {
 
     /// A call that makes a change is about to be made.
     pub fn begin(&mut self, worker: usize, change: &Change) {
-        if let Change::Create { number, .. } = change {
+        if let Change::Create { number, content, .. } = change {
             let file = self.files.entry(*number).or_default();
-            (file.has_writer, file.worker) = (true, worker);
+            (file.has_writer, file.worker) = (content.is_none(), worker);
+            (file.written, file.may_be_closed) = (content.unwrap_or(0), content.is_some());
         }
     }
 
@@ -137,6 +154,9 @@ impl Model {
 
     /// A change was answered.
     pub fn answered(&mut self, worker: usize, change: &Change, is_done: bool) {
+        if let (Change::Create { number, content: Some(length), .. }, true) = (change, is_done) {
+            self.learn(*number, |file| file.has_closed(*length));
+        }
         let before = self.trees.remove(&worker).unwrap_or_default();
         let after: Vec<Tree> = match is_done {
             true => before.iter().filter_map(|tree| apply(tree, change)).collect(),
@@ -221,6 +241,13 @@ impl Model {
             self.learn(number, |file| {
                 (file.synced, file.flushed) = (file.synced.max(length), file.flushed.max(length));
             });
+        }
+    }
+
+    /// Somebody was told the checksum of the content of a file that is closed with `length` bytes.
+    pub fn seen_crc(&mut self, number: u64, length: u64, content: ContentCrc) {
+        if content.crc != content.kind.of(&bytes_of(number, 0, length as usize)) {
+            self.violations.push(format!("file {number} of {length} bytes has not the checksum {content:?}"));
         }
     }
 

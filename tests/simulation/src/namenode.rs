@@ -34,6 +34,7 @@ use crate::clock::HostClock;
 use crate::executor::{Executor, HostId};
 use crate::network::{End, Network};
 use crate::wire::Wire;
+use crate::workload::INLINE_BYTES_MAX;
 use ringfs_tests::random::Random;
 
 /// Port of the namenode.
@@ -94,7 +95,7 @@ pub fn config(wal_dirs: &[PathBuf]) -> Config {
     Config {
         wal_dirs: wal_dirs.to_vec(),
         wal_segment_bytes: 1 << 16,
-        small_files: SmallFiles { inline_bytes_max: 0, ..SmallFiles::default() },
+        small_files: SmallFiles { inline_bytes_max: INLINE_BYTES_MAX as u32, ..SmallFiles::default() },
         replication: 3,
         block_size: 16 << 10,
         heartbeat_interval_ms: 300,

@@ -27,9 +27,18 @@ pub enum Change {
         number: u64,
         /// Whether it may replace a file.
         overwrite: bool,
+        /// Its length, if it is made with its content and closed.
+        content: Option<u64>,
     },
-    /// Gives another name, which must be free.
-    Rename(String, String),
+    /// Gives another name, which must be free unless what has it may be replaced.
+    Rename {
+        /// What is renamed.
+        source: String,
+        /// Its name from then on.
+        target: String,
+        /// Whether a file may take the place of a file, and a directory that of an empty one.
+        overwrite: bool,
+    },
     /// Deletes what is there, and what is in it.
     Delete(String),
 }
@@ -47,7 +56,7 @@ pub fn apply(tree: &Tree, change: &Change) -> Option<Tree> {
     let mut after = tree.clone();
     match change {
         Change::Mkdirs(path) => make_directories(&mut after, path)?,
-        Change::Create { path, number, overwrite } => {
+        Change::Create { path, number, overwrite, .. } => {
             make_directories(&mut after, parent(path))?;
             let is_free = match after.get(path) {
                 None => true,
@@ -56,14 +65,24 @@ pub fn apply(tree: &Tree, change: &Change) -> Option<Tree> {
             };
             is_free.then(|| after.insert(path.clone(), Node::File(*number)))?;
         }
-        Change::Rename(source, target) => {
+        Change::Rename { source, target, overwrite } => {
+            let is_replaceable = match (tree.get(source), tree.get(target)) {
+                (_, None) => true,
+                (Some(Node::File(_)), Some(Node::File(_))) => source != target,
+                (Some(Node::Directory), Some(Node::Directory)) => {
+                    source != target && !tree.keys().any(|path| is_below(path, target))
+                }
+                _ => false,
+            };
             let is_possible = tree.contains_key(source)
-                && !tree.contains_key(target)
+                && is_replaceable
+                && (*overwrite || !tree.contains_key(target))
                 && tree.get(parent(target)) == Some(&Node::Directory)
                 && !is_below(target, source);
             if !is_possible {
                 return None;
             }
+            after.remove(target);
             for (path, node) in tree.iter().filter(|(path, _)| *path == source || is_below(path, source)) {
                 after.remove(path);
                 after.insert(format!("{target}{}", &path[source.len()..]), *node);
@@ -103,7 +122,7 @@ mod tests {
     use super::*;
 
     fn create(path: &str, number: u64, overwrite: bool) -> Change {
-        Change::Create { path: path.to_owned(), number, overwrite }
+        Change::Create { path: path.to_owned(), number, overwrite, content: None }
     }
 
     #[test]
@@ -114,8 +133,19 @@ mod tests {
         assert_eq!(apply(&tree, &create("/w/a/f", 2, false)), None);
         assert_eq!(apply(&tree, &create("/w/a/f/g", 2, false)), None);
         assert_eq!(apply(&tree, &create("/w/a/f", 2, true)).expect("replaced")["/w/a/f"], Node::File(2));
-        assert_eq!(apply(&tree, &Change::Rename("/w/a".into(), "/w/a/b".into())), None);
-        let moved = apply(&tree, &Change::Rename("/w/a".into(), "/w/b".into())).expect("moved");
+        let rename = |source: &str, target: &str, overwrite| Change::Rename {
+            source: source.to_owned(),
+            target: target.to_owned(),
+            overwrite,
+        };
+        assert_eq!(apply(&tree, &rename("/w/a", "/w/a/b", true)), None);
+        let moved = apply(&tree, &rename("/w/a", "/w/b", false)).expect("moved");
+        let two = apply(&tree, &create("/w/g", 2, false)).expect("made");
+        assert_eq!(apply(&two, &rename("/w/g", "/w/a/f", false)), None);
+        let replaced = apply(&two, &rename("/w/g", "/w/a/f", true)).expect("replaced");
+        assert_eq!((replaced.len(), replaced["/w/a/f"]), (3, Node::File(2)));
+        assert_eq!(apply(&two, &rename("/w/g", "/w/a", true)), None);
+        assert_eq!(apply(&two, &rename("/w/g", "/w/g", true)), None);
         assert_eq!(moved.keys().collect::<Vec<_>>(), ["/w", "/w/b", "/w/b/f"]);
         assert_eq!(apply(&moved, &Change::Delete("/w/b".into())), Some(empty.clone()));
         assert_eq!(apply(&empty, &Change::Delete("/w/none".into())), Some(empty));

@@ -19,6 +19,8 @@ const WRITERS_MAX: usize = 2;
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 /// Bytes of one write, at most.
 const WRITE_BYTES_MAX: u64 = 9000;
+/// Bytes of the largest file that the namenode keeps.
+pub const INLINE_BYTES_MAX: u64 = 3000;
 
 /// What all workers of a simulation share.
 pub struct Shared {
@@ -102,7 +104,8 @@ impl Worker {
             22..60 if !writers.is_empty() => self.write(writers),
             60..66 => {
                 let (source, target) = (self.some_path(), self.some_path());
-                self.change(&Change::Rename(source, target));
+                let overwrite = self.random.chance(400);
+                self.change(&Change::Rename { source, target, overwrite });
             }
             66..70 => {
                 let path = self.some_path();
@@ -112,6 +115,9 @@ impl Worker {
             75..79 => self.stat(),
             79..83 => self.recover_lease(),
             83..86 => self.set_replication(),
+            86..90 => self.put(),
+            90..93 if writers.len() < WRITERS_MAX => writers.extend(self.append()),
+            93..95 => self.read_many(),
             _ => self.read(),
         }
     }
@@ -150,7 +156,7 @@ impl Worker {
         let client = self.client.clone();
         let _done = self.make(change, |change| match change {
             Change::Mkdirs(path) => client.mkdirs(path),
-            Change::Rename(source, target) => client.rename(source, target, false),
+            Change::Rename { source, target, overwrite } => client.rename(source, target, *overwrite),
             Change::Delete(path) => client.delete(path, true).map(|_| ()),
             Change::Create { .. } => Ok(()),
         });
@@ -260,9 +266,71 @@ impl Worker {
             ..CreateOptions::default()
         };
         let client = self.client.clone();
-        let change = Change::Create { path: path.clone(), number, overwrite };
+        let change = Change::Create { path: path.clone(), number, overwrite, content: None };
         let writer = self.make(&change, |_| client.create_with(&path, &options))?;
         Some(OpenWriter { writer, number })
+    }
+
+    /// A file with its content: kept in the namenode if it is small.
+    fn put(&mut self) {
+        let (path, number) = (self.some_path(), self.shared.model.borrow_mut().next_number());
+        let (overwrite, length) = (self.random.chance(500), self.random.below(INLINE_BYTES_MAX + 1));
+        let options = CreateOptions { overwrite, block_size: 4096, ..CreateOptions::default() };
+        let client = self.client.clone();
+        let change = Change::Create { path: path.clone(), number, overwrite, content: Some(length) };
+        let content = bytes_of(number, 0, length as usize);
+        let _put = self.make(&change, |_| client.put(&path, &content, &options));
+    }
+
+    /// Goes on behind the end of a file that is closed.
+    fn append(&mut self) -> Option<OpenWriter> {
+        let (path, files, is_certain) = self.some_file()?;
+        let [(number, known)] = &files[..] else { return None };
+        if !is_certain || known.worker != self.index || known.has_writer {
+            return None;
+        }
+        let length = known.closed?;
+        let number = *number;
+        self.shared.model.borrow_mut().learn(number, File::is_appended);
+        let opened = self.client.append(&path);
+        self.count(&opened);
+        self.note(|| format!("append to {path}: {}", describe(&opened)));
+        let writer = opened.ok()?;
+        let mut model = self.shared.model.borrow_mut();
+        if writer.position() != length {
+            model.violated(format!("{path} of {length} bytes is appended to at {}", writer.position()));
+        }
+        model.learn(number, |file| {
+            (file.written, file.has_writer, file.may_be_closed) = (length, true, false);
+        });
+        drop(model);
+        Some(OpenWriter { writer, number })
+    }
+
+    /// Some files, in one call.
+    fn read_many(&mut self) {
+        let found: Vec<Found> = (0..3).filter_map(|_| self.some_file()).collect();
+        let paths: Vec<&str> = found.iter().map(|(path, ..)| path.as_str()).collect();
+        let read = self.client.read_many(&paths);
+        self.count(&read);
+        self.note(|| format!("read {paths:?}: {}", describe(&read)));
+        let Ok(read) = read else { return };
+        let mut model = self.shared.model.borrow_mut();
+        for ((path, files, is_certain), bytes) in found.iter().zip(read) {
+            let Ok(bytes) = bytes else { continue };
+            let fits = |number: u64| bytes_of(number, 0, bytes.len()) == bytes;
+            match &files[..] {
+                [(number, known)] if *is_certain => {
+                    model.seen_length(*number, known, bytes.len() as u64, known.closed.is_none());
+                    model.seen_bytes(*number, 0, &bytes);
+                }
+                // Its owner may have put another there since it was asked for.
+                _ if !model.files().any(|(number, _)| fits(number)) => {
+                    model.violated(format!("read {path} with others: bytes of no file that may be there"));
+                }
+                _ => {}
+            }
+        }
     }
 
     fn write(&mut self, writers: &mut Vec<OpenWriter>) {
@@ -383,6 +451,9 @@ impl Worker {
         match (&status, &files[..]) {
             (Ok(status), [(number, known)]) if is_certain && !status.is_open => {
                 model.seen_length(*number, known, status.length, false);
+                if let Some(crc) = status.content_crc {
+                    model.seen_crc(*number, status.length, crc);
+                }
             }
             (Err(error), _) if is_certain && is_refusal(error) => {
                 model.violated(format!("stat {path}: {error}"));
@@ -418,8 +489,9 @@ impl Worker {
                 model.seen_bytes(*number, offset, &bytes);
             }
             _ => {
-                let fits = |number: &u64| bytes_of(*number, offset, bytes.len()) == bytes;
-                if !files.iter().map(|(number, _)| number).any(fits) {
+                let fits = |number: u64| bytes_of(number, offset, bytes.len()) == bytes;
+                // Its owner may have put another there since it was asked for.
+                if !model.files().any(|(number, _)| fits(number)) {
                     model.violated(format!("read {path}: bytes of no file that may be there"));
                 }
             }
