@@ -3,7 +3,7 @@
 //! Bytes come with a call and go into the batch of its record; here they are counted and named. They are read where the
 //! answer is sent, never on this thread.
 
-use ringfs_proto::limits::{BATCH_PATHS_MAX, INLINE_BYTES_MAX};
+use ringfs_proto::limits::{BATCH_PATHS_MAX, INLINE_BYTES_MAX, META_BYTES_MAX};
 use ringfs_proto::meta::namespace::{FileRefV1, GetBlockLocationsRequestV1, InlineTailV1, LocatedBlockV1};
 use ringfs_proto::meta::values::{BatchOpenReplyV1, BatchOpenRequestV1, OpenedV1, PutRequestV1};
 use ringfs_proto::{Code, WireError};
@@ -14,10 +14,14 @@ use crate::state::VALUE_INDEX_MAX;
 use crate::wal::ValuePlace;
 use crate::wal::record::{ChangeV1, PutV1, TailV1, ValueV1};
 
-/// What a located block takes of a frame besides its bytes, at most, for blocks with few replicas.
-const LOCATED_BYTES: usize = 512;
-/// What the locations and the status of a batch's files take of a frame at most, but for the last.
-const LOCATIONS_BYTES_MAX: usize = 384 << 10;
+/// What a status, a located block and a replica of it take of a frame besides their texts and bytes, at most.
+const STATUS_BYTES: usize = 256;
+const LOCATED_BYTES: usize = 192;
+const NODE_BYTES: usize = 96;
+/// What the files of a batch take of a frame at most besides their contents, if they are more than one.
+const OPENED_BYTES_MAX: usize = 480 << 10;
+
+const _: () = assert!(OPENED_BYTES_MAX + INLINE_BYTES_MAX < META_BYTES_MAX);
 
 /// Bytes that an answer shall bring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,27 +124,37 @@ impl Core {
                 length: u64::MAX,
             };
             let opened = match self.locations(&one, call, now) {
-                Ok(reply) => {
-                    bytes += LOCATED_BYTES * (1 + reply.blocks.len());
-                    let has_all = reply.blocks.iter().filter(|block| block.inline.is_some()).count()
-                        == self.wanted.len() - wanted;
-                    if !has_all && !files.is_empty() {
-                        // The next answer has room for its bytes.
-                        self.wanted.truncate(wanted);
-                        break;
-                    }
-                    OpenedV1::Open(reply)
-                }
-                Err(error) => {
-                    bytes += LOCATED_BYTES + error.message.len();
-                    OpenedV1::Refused(error.code as u16, error.message)
-                }
+                Ok(reply) => OpenedV1::Open(reply),
+                Err(error) => OpenedV1::Refused(error.code as u16, error.message),
             };
-            files.push(opened);
-            if bytes > LOCATIONS_BYTES_MAX {
+            bytes += size_of(&opened);
+            let has_all = inline_blocks(&opened) == self.wanted.len() - wanted;
+            if (!has_all || bytes > OPENED_BYTES_MAX) && !files.is_empty() {
+                // The next answer has room for it.
+                self.wanted.truncate(wanted);
                 break;
             }
+            files.push(opened);
         }
         Ok(Reply::BatchOpen(BatchOpenReplyV1 { files }))
     }
+}
+
+/// Blocks of a file that are kept in the namenode.
+fn inline_blocks(opened: &OpenedV1) -> usize {
+    let OpenedV1::Open(reply) = opened else { return 0 };
+    reply.blocks.iter().filter(|block| block.inline.is_some()).count()
+}
+
+/// What a file takes of a frame besides its contents, at most.
+fn size_of(opened: &OpenedV1) -> usize {
+    let reply = match opened {
+        OpenedV1::Refused(_, message) => return LOCATED_BYTES + message.len(),
+        OpenedV1::Open(reply) => reply,
+    };
+    let nodes = |block: &LocatedBlockV1| -> usize {
+        block.nodes.iter().map(|node| NODE_BYTES + node.host.len()).sum()
+    };
+    let blocks: usize = reply.blocks.iter().map(|block| LOCATED_BYTES + nodes(block)).sum();
+    STATUS_BYTES + reply.status.owner.len() + reply.status.group.len() + blocks
 }
