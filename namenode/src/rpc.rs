@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use ringfs_proto::frame::Header;
 use ringfs_proto::ids::ClusterId;
-use ringfs_proto::limits::CALLS_IN_FLIGHT_MAX;
+use ringfs_proto::limits::{CALLS_IN_FLIGHT_MAX, META_BYTES_MAX};
 use ringfs_proto::metrics::Metric;
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -37,10 +37,15 @@ const BLOCKING_THREADS_MAX: usize = 16;
 /// Pause after accept has failed, for want of descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many calls of ordinary size a call counts for, by its memory.
+/// How many calls of ordinary size a call counts for, by its memory. Reports of datanodes, which are larger than anything of a
+/// client, are bounded by what each datanode may have in flight: they count as one.
 fn room_of(header: &Header) -> u32 {
-    1 + header.meta_len / CALL_BYTES
+    if is_urgent(header.op) { 1 } else { 1 + header.meta_len / CALL_BYTES }
 }
+
+// However large its calls are, a connection can hand over what it has decoded: half of what it may have in flight, and one more.
+const _: () =
+    assert!(CALLS_IN_FLIGHT_MAX / 2 + 1 + META_BYTES_MAX / CALL_BYTES as usize <= CALLS_IN_FLIGHT_MAX);
 
 /// What connections share.
 #[derive(Debug)]
