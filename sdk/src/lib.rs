@@ -46,6 +46,8 @@ mod limits;
 mod listing;
 mod namenode;
 mod net;
+#[cfg(feature = "object_store")]
+pub mod object_store;
 mod patience;
 mod reactor;
 mod read;

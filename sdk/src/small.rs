@@ -23,17 +23,28 @@ impl Client {
     /// # Ok::<(), ringfs_sdk::Error>(())
     /// ```
     pub fn put(&self, path: &str, bytes: &[u8], options: &CreateOptions) -> Result<FileStatus> {
-        if bytes.len() <= INLINE_BYTES_MAX {
-            let request = PutRequestV1 { file: self.to_create(path, options), bytes: bytes.to_vec() };
-            match self.shared.namenode.call::<Put>("put", path, &request) {
-                // So many bytes are not kept there, or no more of them: datanodes take them.
-                Err(error) if error.code() == Some(Code::LimitExceeded) => {}
-                put => return put,
-            }
+        if bytes.len() <= INLINE_BYTES_MAX
+            && let Some(status) = self.put_inline(path, bytes, options)?
+        {
+            return Ok(status);
         }
         let mut writer = self.create_with(path, options)?;
         writer.append(bytes)?;
         writer.close()
+    }
+
+    /// Puts a file that the namenode keeps; `None` when it keeps none of this size, or no more.
+    pub(crate) fn put_inline(
+        &self,
+        path: &str,
+        bytes: &[u8],
+        options: &CreateOptions,
+    ) -> Result<Option<FileStatus>> {
+        let request = PutRequestV1 { file: self.to_create(path, options), bytes: bytes.to_vec() };
+        match self.shared.namenode.call::<Put>("put", path, &request) {
+            Err(error) if error.code() == Some(Code::LimitExceeded) => Ok(None),
+            put => put.map(Some),
+        }
     }
 
     /// Reads many files whole: small ones come with the answers that open them, thousands in a few calls; the blocks of larger

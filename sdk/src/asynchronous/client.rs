@@ -34,7 +34,7 @@ impl AsyncClient {
         &self.client
     }
 
-    async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         (operation, dropped): (&'static str, Dropped),
         subject: &str,

@@ -44,6 +44,18 @@ impl AsyncWriter {
         self.turns.run("write to", move |writer| writer.append(data.as_ref())).await
     }
 
+    /// As [`Self::write`], for one that is shared: operations take turns.
+    #[cfg(feature = "object_store")]
+    pub(crate) async fn write_shared(&self, data: impl AsRef<[u8]> + Send + 'static) -> Result<()> {
+        self.turns.run("write to", move |writer| writer.append(data.as_ref())).await
+    }
+
+    /// As [`Self::close`], for one that is shared.
+    #[cfg(feature = "object_store")]
+    pub(crate) async fn close_shared(&self) -> Result<FileStatus> {
+        self.turns.run("close", Writer::close).await
+    }
+
     /// As [`Writer::hflush`].
     ///
     /// # Errors
