@@ -34,6 +34,8 @@ pub struct File {
     pub has_writer: bool,
     /// The worker that writes it.
     pub worker: usize,
+    /// It is being cut to this length, or will be: until then it is as before, and nobody is told when.
+    pub cut_to: Option<u64>,
 }
 
 impl File {
@@ -52,6 +54,13 @@ impl File {
     pub fn has_closed(&mut self, length: u64) {
         (self.closed, self.synced, self.flushed, self.asked) = (Some(length), length, length, length);
         self.is_weak = false;
+    }
+
+    /// It may be cut to `length` now, or later.
+    pub fn is_cut(&mut self, length: u64) {
+        self.closed = None;
+        self.cut_to = Some(length);
+        (self.synced, self.flushed) = (self.synced.min(length), self.flushed.min(length));
     }
 
     /// It may be open again, behind its end.
@@ -223,7 +232,8 @@ impl Model {
     /// Somebody was told the length of a file. `known` is what was known of it when he asked.
     pub fn seen_length(&mut self, number: u64, known: &File, length: u64, is_open: bool) {
         let now = self.file(number);
-        let least = known.closed.unwrap_or(0).max(known.flushed.min(now.flushed)).max(known.synced);
+        let acknowledged = known.closed.unwrap_or(0).max(known.flushed.min(now.flushed)).max(known.synced);
+        let least = acknowledged.min(now.cut_to.unwrap_or(u64::MAX));
         if length < least {
             self.violations
                 .push(format!("file {number} has {length} bytes, {least} were acknowledged: {now:?}"));
@@ -232,10 +242,10 @@ impl Model {
             self.violations
                 .push(format!("file {number} has {length} bytes, which were never written: {now:?}"));
         }
-        if is_open && known.closed.is_some() {
+        if is_open && known.closed.is_some() && now.cut_to.is_none() {
             self.violations.push(format!("file {number} is open, it was closed: {known:?}"));
         }
-        if !is_open {
+        if !is_open && now.cut_to.is_none() {
             // Closed without its writer having been told, or by recovery: then its writer may come back and go on behind
             // what is on stable storage now.
             self.learn(number, |file| {

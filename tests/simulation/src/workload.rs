@@ -118,6 +118,7 @@ impl Worker {
             86..90 => self.put(),
             90..93 if writers.len() < WRITERS_MAX => writers.extend(self.append()),
             93..95 => self.read_many(),
+            95 => self.truncate(),
             _ => self.read(),
         }
     }
@@ -305,6 +306,34 @@ impl Worker {
         });
         drop(model);
         Some(OpenWriter { writer, number })
+    }
+
+    /// Cuts a file that is closed: at once, or by a copy of a part of a block, whose end nobody waits for.
+    fn truncate(&mut self) {
+        let Some((path, files, true)) = self.some_file() else { return };
+        let [(number, known)] = &files[..] else { return };
+        let (number, Some(before)) = (*number, known.closed) else { return };
+        if known.worker != self.index || known.has_writer {
+            return;
+        }
+        let length = self.random.below(before + 1);
+        self.shared.model.borrow_mut().learn(number, |file| file.is_cut(length));
+        let cut = self.client.truncate(&path, length);
+        self.count(&cut);
+        self.note(|| format!("cut {path} of {before} bytes to {length}: {}", describe(&cut)));
+        let mut model = self.shared.model.borrow_mut();
+        match cut {
+            Ok(true) => model.learn(number, |file| {
+                file.written = length;
+                file.cut_to = None;
+                file.has_closed(length);
+            }),
+            Err(error) if is_refusal(&error) => model.learn(number, |file| {
+                file.cut_to = None;
+                file.has_closed(before);
+            }),
+            Ok(false) | Err(_) => {}
+        }
     }
 
     /// Some files, in one call.
