@@ -7,8 +7,7 @@ use ringfs_proto::meta::membership::ReplicaState;
 use ringfs_proto::meta::namespace::FileRefV1;
 
 use crate::executor::{HostId, Micros};
-use crate::model::File;
-use crate::tree::Node;
+use crate::file::File;
 use crate::world::{DATANODES, SECOND, World};
 
 /// Steps between two looks.
@@ -78,10 +77,7 @@ impl World {
         let mut found = Vec::new();
         for (worker, change) in in_flight.iter().enumerate() {
             let ([tree], None) = (model.trees(worker), change) else { continue };
-            let files = tree.iter().filter_map(|(path, node)| match node {
-                Node::File(number) => Some((path, *number)),
-                Node::Directory => None,
-            });
+            let files = tree.iter().filter_map(|(path, node)| Some((path, node.file?)));
             for (path, number) in files {
                 let bytes = promise(&model.file(number));
                 if bytes > 0 {

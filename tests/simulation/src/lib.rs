@@ -1,6 +1,7 @@
 //! The whole of RingFS in one thread, from one seed: the real namenode, datanodes and clients over simulated disks,
 //! networks and clocks.
 
+mod attributes;
 pub mod client;
 pub mod clock;
 pub mod coroutine;
@@ -8,17 +9,18 @@ pub mod datanode;
 pub mod engine;
 pub mod executor;
 pub mod faults;
+mod file;
 mod harm;
 mod holders;
-pub mod model;
+mod model;
 pub mod namenode;
 pub mod network;
 pub mod one_thread;
 pub mod quiet;
 pub mod transport;
-pub mod tree;
+mod tree;
 pub mod wire;
-pub mod workload;
+mod workload;
 pub mod world;
 
 pub use world::{Mistake, Outcome, Plan, run};

@@ -6,76 +6,14 @@
 
 use std::collections::BTreeMap;
 
-use ringfs_sdk::ContentCrc;
+use ringfs_sdk::{Acl, ContentCrc, FileStatus, Xattr};
 
-use crate::tree::{Change, Node, Tree, apply, list};
+use crate::attributes::is_directory;
+use crate::file::File;
+use crate::tree::{self, Change, Node, Tree, apply};
 
 /// Trees that are told apart at once; a worker that knows less asks before it goes on.
 pub const TREES_MAX: usize = 8;
-
-/// What is known of a file's content.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct File {
-    /// Bytes that were handed to the client.
-    pub written: u64,
-    /// Bytes that were acknowledged by `hflush`, and survive the death of every process.
-    pub flushed: u64,
-    /// What was flushed and not synced outlives its power cut on other datanodes only.
-    pub is_weak: bool,
-    /// Bytes at the last `hflush` or `hsync` that was answered: without new ones the next says nothing new.
-    pub asked: u64,
-    /// Bytes that were acknowledged by `hsync`, and survive power cuts.
-    pub synced: u64,
-    /// Its length, once somebody was told that it is closed.
-    pub closed: Option<u64>,
-    /// It may be closed with all that was written: nobody was told.
-    pub may_be_closed: bool,
-    /// Its writer holds it open.
-    pub has_writer: bool,
-    /// The worker that writes it.
-    pub worker: usize,
-    /// It is being cut to this length, or will be: until then it is as before, and nobody is told when.
-    pub cut_to: Option<u64>,
-}
-
-impl File {
-    /// `hflush` was acknowledged. Without new bytes no datanode was asked, and what a power cut took is not back; nor is it
-    /// when the power was cut while the answer was on its way.
-    pub fn has_flushed(&mut self, lost_power_meanwhile: bool) {
-        if self.written > self.asked {
-            self.asked = self.written;
-            if !lost_power_meanwhile {
-                (self.flushed, self.is_weak) = (self.written, false);
-            }
-        }
-    }
-
-    /// It is closed with this length.
-    pub fn has_closed(&mut self, length: u64) {
-        (self.closed, self.synced, self.flushed, self.asked) = (Some(length), length, length, length);
-        self.is_weak = false;
-    }
-
-    /// It may be cut to `length` now, or later.
-    pub fn is_cut(&mut self, length: u64) {
-        self.closed = None;
-        self.cut_to = Some(length);
-        (self.synced, self.flushed) = (self.synced.min(length), self.flushed.min(length));
-    }
-
-    /// It may be open again, behind its end.
-    pub fn is_appended(&mut self) {
-        if let Some(length) = self.closed.take() {
-            (self.synced, self.flushed, self.asked) = (length, length, length);
-        }
-        self.may_be_closed = true;
-    }
-
-    /// `hsync` was acknowledged.
-    pub fn has_synced(&mut self) {
-        (self.flushed, self.synced, self.asked) = (self.written, self.written, self.written);
-    }
-}
 
 /// The facts.
 #[derive(Debug, Default)]
@@ -87,17 +25,6 @@ pub struct Model {
     violations: Vec<String>,
 }
 
-/// The byte of a file at an offset: no other file has the same bytes.
-pub fn byte_of(number: u64, offset: u64) -> u8 {
-    let mixed = (number << 32 | offset >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> (8 * (offset & 7))) as u8
-}
-
-/// Bytes of a file.
-pub fn bytes_of(number: u64, offset: u64, len: usize) -> Vec<u8> {
-    (offset..offset + len as u64).map(|at| byte_of(number, at)).collect()
-}
-
 /// The directory of a worker.
 pub fn root_of(worker: usize) -> String {
     format!("/w{worker}")
@@ -106,7 +33,7 @@ pub fn root_of(worker: usize) -> String {
 impl Model {
     /// A worker begins with its directory and nothing in it.
     pub fn add_worker(&mut self, worker: usize) {
-        self.trees.insert(worker, vec![Tree::from([(root_of(worker), Node::Directory)])]);
+        self.trees.insert(worker, vec![tree::empty(root_of(worker))]);
     }
 
     /// What was found to be wrong.
@@ -147,11 +74,40 @@ impl Model {
 
     /// A call that makes a change is about to be made.
     pub fn begin(&mut self, worker: usize, change: &Change) {
-        if let Change::Create { number, content, .. } = change {
-            let file = self.files.entry(*number).or_default();
-            (file.has_writer, file.worker) = (content.is_none(), worker);
-            (file.written, file.may_be_closed) = (content.unwrap_or(0), content.is_some());
+        match change {
+            Change::Create { number, content, block_size, .. } => {
+                let file = self.files.entry(*number).or_default();
+                (file.has_writer, file.worker, file.block_size) = (content.is_none(), worker, *block_size);
+                (file.written, file.may_be_closed) = (content.unwrap_or(0), content.is_some());
+            }
+            Change::Concat { number, parts, .. } => {
+                let mut joined = File::default();
+                (joined.worker, joined.may_be_closed) = (worker, true);
+                joined.block_size = parts.first().map_or(0, |target| self.file(*target).block_size);
+                parts.iter().for_each(|part| joined.join(*part, &self.file(*part)));
+                self.files.insert(*number, joined);
+            }
+            Change::Commit(steps) => steps.iter().for_each(|step| self.begin(worker, &step.change)),
+            _ => {}
         }
+    }
+
+    /// Files that a change has made are closed.
+    fn has_closed(&mut self, change: &Change) {
+        match change {
+            Change::Create { number, content: Some(length), .. } => {
+                self.learn(*number, |file| file.has_closed(*length));
+            }
+            Change::Concat { number, .. } => self.learn(*number, |file| file.has_closed(file.written)),
+            Change::Commit(steps) => steps.iter().for_each(|step| self.has_closed(&step.change)),
+            _ => {}
+        }
+    }
+
+    /// The content of a file of a worker changes, and its time with it.
+    pub fn is_touched(&mut self, worker: usize, path: &str) {
+        let nodes = self.trees.get_mut(&worker).into_iter().flatten();
+        nodes.filter_map(|tree| tree.get_mut(path)).for_each(|node| node.attributes.is_touched());
     }
 
     /// The process of a worker has ended, and with it its writers.
@@ -163,8 +119,8 @@ impl Model {
 
     /// A change was answered.
     pub fn answered(&mut self, worker: usize, change: &Change, is_done: bool) {
-        if let (Change::Create { number, content: Some(length), .. }, true) = (change, is_done) {
-            self.learn(*number, |file| file.has_closed(*length));
+        if is_done {
+            self.has_closed(change);
         }
         let before = self.trees.remove(&worker).unwrap_or_default();
         let after: Vec<Tree> = match is_done {
@@ -187,23 +143,70 @@ impl Model {
         self.set(worker, before.into_iter().chain(changed).collect());
     }
 
-    /// Somebody was shown the names in a directory. `kinds` says of each whether it is a directory.
-    pub fn listed(&mut self, worker: usize, directory: &str, kinds: Option<&[(String, bool)]>) {
-        let fits = |tree: &Tree| {
-            let expected = list(tree, directory);
-            let expected = expected.map(|names| -> Vec<(String, bool)> {
-                names.into_iter().map(|(name, node)| (name, node == Node::Directory)).collect()
-            });
-            expected.as_deref() == kinds
-        };
+    /// Somebody saw something of the directory of a worker that fits only some of the trees.
+    fn saw(&mut self, worker: usize, what: impl FnOnce() -> String, fits: impl Fn(&Tree) -> bool) {
         let before = self.trees.remove(&worker).unwrap_or_default();
         let after: Vec<Tree> = before.iter().filter(|tree| fits(tree)).cloned().collect();
         if after.is_empty() {
-            self.violations.push(format!("{directory} holds {kinds:?}, which no history allows: {before:?}"));
+            self.violations.push(format!("{}, which no history allows: {before:?}", what()));
             self.trees.insert(worker, before);
         } else {
             self.set(worker, after);
         }
+    }
+
+    /// Somebody was shown what is in a directory, by name.
+    pub fn listed(&mut self, worker: usize, directory: &str, shown: Option<&[(String, FileStatus)]>) {
+        let what = || format!("{directory} holds {shown:?}");
+        self.saw(worker, what, |tree| fit_all(tree::list(tree, directory), shown));
+    }
+
+    /// Somebody was shown all that is below a directory, by path from there.
+    pub fn walked(&mut self, worker: usize, directory: &str, shown: Option<&[(String, FileStatus)]>) {
+        let what = || format!("below {directory} is {shown:?}");
+        self.saw(worker, what, |tree| fit_all(tree::below(tree, directory), shown));
+    }
+
+    /// Somebody was shown all paths of so many names below the worker's directory, sorted.
+    pub fn matched(&mut self, worker: usize, names: usize, shown: &[(String, FileStatus)]) {
+        let root = root_of(worker);
+        let fits = |tree: &Tree| {
+            let below = tree::below(tree, &root).unwrap_or_default();
+            let matches = below.into_iter().filter(|(path, _)| path.split('/').count() == names);
+            fit_all(Some(matches.collect()), Some(shown))
+        };
+        self.saw(worker, || format!("{names} names below {root} have {shown:?}"), fits);
+    }
+
+    /// Somebody was shown the status of a path, or that nothing is there.
+    pub fn saw_status(&mut self, worker: usize, path: &str, status: Option<&FileStatus>) {
+        let what = || format!("the status of {path} is {status:?}");
+        self.saw(worker, what, |tree| match (tree.get(path), status) {
+            (Some(node), Some(status)) => fit(node, status),
+            (node, status) => node.is_none() && status.is_none(),
+        });
+    }
+
+    /// Somebody was shown the extended attributes of a path.
+    pub fn saw_xattrs(&mut self, worker: usize, path: &str, xattrs: &[Xattr]) {
+        let shown = xattrs.iter().map(|xattr| (xattr.name.clone(), xattr.value.clone())).collect();
+        let what = || format!("{path} has the attributes {xattrs:?}");
+        self.saw(worker, what, |tree| tree.get(path).is_some_and(|node| *node.attributes.xattrs() == shown));
+    }
+
+    /// Somebody was shown the ACL of a path.
+    pub fn saw_acl(&mut self, worker: usize, path: &str, acl: &Acl) {
+        let what = || format!("{path} has the ACL {acl:?}");
+        self.saw(worker, what, |tree| tree.get(path).is_some_and(|node| node.attributes.fit_acl(acl)));
+    }
+
+    /// Somebody was told how many files and directories are in the directory of a worker, itself included.
+    pub fn counted(&mut self, worker: usize, files: u64, directories: u64) {
+        let what = || format!("{files} files and {directories} directories are counted");
+        self.saw(worker, what, |tree| {
+            let is_file = |node: &&Node| node.file.is_some();
+            tree.values().filter(is_file).count() as u64 == files && tree.len() as u64 == files + directories
+        });
     }
 
     /// Power cuts of datanodes so far.
@@ -256,18 +259,24 @@ impl Model {
 
     /// Somebody was told the checksum of the content of a file that is closed with `length` bytes.
     pub fn seen_crc(&mut self, number: u64, length: u64, content: ContentCrc) {
-        if content.crc != content.kind.of(&bytes_of(number, 0, length as usize)) {
+        if content.crc != content.kind.of(&self.file(number).bytes(number, 0, length as usize)) {
             self.violations.push(format!("file {number} of {length} bytes has not the checksum {content:?}"));
         }
     }
 
     /// Somebody was given bytes. They must be those of `number` from `offset` on.
     pub fn seen_bytes(&mut self, number: u64, offset: u64, bytes: &[u8]) {
-        let wrong = bytes.iter().zip(offset..).position(|(byte, at)| *byte != byte_of(number, at));
+        let file = self.file(number);
+        let wrong = bytes.iter().zip(offset..).position(|(byte, at)| *byte != file.byte(number, at));
         if let Some(wrong) = wrong {
             let at = offset + wrong as u64;
             self.violations.push(format!("file {number}: the byte at {at} is not the one that was written"));
         }
+    }
+
+    /// Whether a file of any worker has these bytes at an offset.
+    pub fn is_of_some_file(&self, offset: u64, bytes: &[u8]) -> bool {
+        self.files.iter().any(|(number, file)| file.bytes(*number, offset, bytes.len()) == bytes)
     }
 
     fn set(&mut self, worker: usize, trees: Vec<Tree>) {
@@ -282,9 +291,48 @@ impl Model {
     }
 }
 
+fn fit(node: &Node, status: &FileStatus) -> bool {
+    node.file.is_none() == is_directory(status) && node.attributes.fit(status)
+}
+
+/// Whether what was shown, by name, may be what is expected; `None` where there is no directory.
+fn fit_all(expected: Option<Vec<(&str, &Node)>>, shown: Option<&[(String, FileStatus)]>) -> bool {
+    match (expected, shown) {
+        (Some(expected), Some(shown)) => {
+            let mut pairs = expected.iter().zip(shown);
+            expected.len() == shown.len()
+                && pairs.all(|((name, node), (shown, status))| name == shown && fit(node, status))
+        }
+        (expected, shown) => expected.is_none() && shown.is_none(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn status(name: &str) -> (String, FileStatus) {
+        let status = FileStatus {
+            inode: ringfs_proto::ids::InodeId(1),
+            kind: ringfs_sdk::FileKind::Directory,
+            name: name.to_owned(),
+            length: 0,
+            mode: 0o755,
+            owner: "ann".to_owned(),
+            group: "staff".to_owned(),
+            mtime_ms: 0,
+            atime_ms: 0,
+            replication: 0,
+            block_size: 0,
+            children: 0,
+            is_open: false,
+            version: ringfs_proto::ids::LogIndex(0),
+            has_acl: false,
+            storage_policy: 0,
+            content_crc: None,
+        };
+        (name.to_owned(), status)
+    }
 
     fn model() -> Model {
         let mut model = Model::default();
@@ -297,7 +345,7 @@ mod tests {
         let mut model = model();
         let mkdirs = Change::Mkdirs("/w0/a".into());
         model.answered(0, &mkdirs, true);
-        model.listed(0, "/w0", Some(&[("a".into(), true)]));
+        model.listed(0, "/w0", Some(&[status("a")]));
         assert!(model.violations().is_empty());
         model.listed(0, "/w0", Some(&[]));
         assert_eq!(model.violations().len(), 1);
@@ -311,7 +359,7 @@ mod tests {
         assert_eq!(model.trees(0).len(), 2);
         model.listed(0, "/w0", Some(&[]));
         assert_eq!(model.trees(0).len(), 1);
-        model.listed(0, "/w0", Some(&[("a".into(), true)]));
+        model.listed(0, "/w0", Some(&[status("a")]));
         assert_eq!(model.violations().len(), 1);
     }
 
@@ -321,11 +369,11 @@ mod tests {
         model.learn(7, |file| (file.written, file.flushed) = (10, 5));
         let known = model.file(7);
         model.seen_length(7, &known, 5, true);
-        model.seen_bytes(7, 2, &bytes_of(7, 2, 3));
+        model.seen_bytes(7, 2, &model.file(7).bytes(7, 2, 3));
         assert!(model.violations().is_empty());
         model.seen_length(7, &known, 4, true);
         model.seen_length(7, &known, 11, true);
-        model.seen_bytes(7, 2, &bytes_of(8, 2, 3));
+        model.seen_bytes(7, 2, &File::default().bytes(8, 2, 3));
         assert_eq!(model.violations().len(), 3);
         model.datanode_lost_power(&[7]);
         let known = model.file(7);

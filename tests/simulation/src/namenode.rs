@@ -90,6 +90,9 @@ struct Outbox {
     is_closed: Cell<bool>,
 }
 
+/// Bytes of a block where nobody asks for others.
+pub const BLOCK_BYTES: u64 = 16 << 10;
+
 /// The configuration of a simulated namenode: everything happens sooner than usual.
 pub fn config(wal_dirs: &[PathBuf]) -> Config {
     Config {
@@ -97,7 +100,7 @@ pub fn config(wal_dirs: &[PathBuf]) -> Config {
         wal_segment_bytes: 1 << 16,
         small_files: SmallFiles { inline_bytes_max: INLINE_BYTES_MAX as u32, ..SmallFiles::default() },
         replication: 3,
-        block_size: 16 << 10,
+        block_size: BLOCK_BYTES,
         heartbeat_interval_ms: 300,
         datanode_stale_ms: 1500,
         datanode_dead_ms: 6000,

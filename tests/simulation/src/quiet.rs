@@ -5,12 +5,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringfs_proto::ids::SessionId;
-use ringfs_sdk::{Client, FileKind, Kind};
+use ringfs_sdk::{Client, Error, Kind, WalkEntry, WalkOptions};
 
 use crate::coroutine;
 use crate::executor::HostId;
-use crate::model::{File, Model, root_of};
-use crate::tree::Node;
+use crate::file::File;
+use crate::model::{Model, root_of};
 use crate::workload::Shared;
 use crate::world::{SECOND, World};
 
@@ -82,12 +82,7 @@ fn read_everything(client: &Client, shared: &Shared, pause: &dyn Fn()) {
         let files: Vec<(String, u64)> = {
             let model = shared.model.borrow();
             let Some(tree) = model.trees(worker).first() else { continue };
-            tree.iter()
-                .filter_map(|(path, node)| match node {
-                    Node::File(number) => Some((path.clone(), *number)),
-                    Node::Directory => None,
-                })
-                .collect()
+            tree.iter().filter_map(|(path, node)| Some((path.clone(), node.file?))).collect()
         };
         if shared.model.borrow().trees(worker).len() == 1 {
             files.iter().for_each(|(path, number)| check_file(client, shared, path, *number, pause));
@@ -96,22 +91,27 @@ fn read_everything(client: &Client, shared: &Shared, pause: &dyn Fn()) {
 }
 
 fn check_tree(client: &Client, model: &RefCell<Model>, worker: usize) {
-    let mut directories = vec![root_of(worker)];
-    while let Some(directory) = directories.pop() {
-        let listed = client.list(&directory).and_then(|listing| listing.collect::<Result<Vec<_>, _>>());
-        let mut model = model.borrow_mut();
-        match listed {
-            Ok(entries) => {
-                let kinds: Vec<(String, bool)> = entries
-                    .iter()
-                    .map(|entry| (entry.name.clone(), entry.kind == FileKind::Directory))
-                    .collect();
-                let inside = kinds.iter().filter(|(_, is_directory)| *is_directory);
-                directories.extend(inside.map(|(name, _)| format!("{directory}/{name}")));
-                model.listed(worker, &directory, Some(&kinds));
+    let root = root_of(worker);
+    let walked = client.walk(&root, &WalkOptions::default()).and_then(Iterator::collect);
+    let walked: Result<Vec<WalkEntry>, Error> = walked;
+    let shown: Vec<_> = match walked {
+        Ok(walked) => walked.into_iter().map(|entry| (entry.path, entry.status)).collect(),
+        Err(error) if error.kind() == Kind::NotFound => {
+            return model.borrow_mut().walked(worker, &root, None);
+        }
+        Err(error) => return model.borrow_mut().violated(format!("walk {root} in quiet: {error}")),
+    };
+    model.borrow_mut().walked(worker, &root, Some(&shown));
+    for path in shown.iter().map(|(path, _)| format!("{root}/{path}")) {
+        match (client.xattrs(&path, &[]), client.acl(&path)) {
+            (Ok(xattrs), Ok(acl)) => {
+                model.borrow_mut().saw_xattrs(worker, &path, &xattrs);
+                model.borrow_mut().saw_acl(worker, &path, &acl);
             }
-            Err(error) if error.kind() == Kind::NotFound => model.listed(worker, &directory, None),
-            Err(error) => model.violated(format!("list {directory} in quiet: {error}")),
+            (xattrs, acl) => {
+                let what = format!("attributes of {path} in quiet: {:?}, {:?}", xattrs.err(), acl.err());
+                model.borrow_mut().violated(what);
+            }
         }
     }
 }

@@ -5,20 +5,23 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringfs_sdk::{Client, CreateOptions, Error, Kind, Writer};
+use ringfs_sdk::{Client, Error, Kind, Writer};
+use ringfs_tests::random::Random;
 
 use crate::coroutine::wait;
-use crate::executor::{Executor, HostId};
-use crate::model::{File, Model, bytes_of, root_of};
+use crate::executor::Executor;
+use crate::file::File;
+use crate::model::{Model, root_of};
 use crate::tree::{Change, Node};
-use ringfs_tests::random::Random;
+
+mod changes;
+mod looks;
+mod writing;
 
 /// Files that a worker has open for writing.
 const WRITERS_MAX: usize = 2;
 /// Names of files and directories: few, so that they meet again.
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
-/// Bytes of one write, at most.
-const WRITE_BYTES_MAX: u64 = 9000;
 /// Bytes of the largest file that the namenode keeps.
 pub const INLINE_BYTES_MAX: u64 = 3000;
 
@@ -47,8 +50,6 @@ pub struct Counts {
 pub struct Worker {
     /// Which one.
     pub index: usize,
-    /// Its host.
-    pub host: HostId,
     /// Its client.
     pub client: Client,
     /// What it shares with the others.
@@ -96,29 +97,31 @@ impl Worker {
 
     fn operate(&mut self, writers: &mut Vec<OpenWriter>) {
         match self.random.below(100) {
-            0..6 => {
+            0..5 => {
                 let path = self.some_path();
                 self.change(&Change::Mkdirs(path));
             }
-            6..22 if writers.len() < WRITERS_MAX => writers.extend(self.create()),
-            22..60 if !writers.is_empty() => self.write(writers),
-            60..66 => {
-                let (source, target) = (self.some_path(), self.some_path());
-                let overwrite = self.random.chance(400);
-                self.change(&Change::Rename { source, target, overwrite });
+            5..20 if writers.len() < WRITERS_MAX => writers.extend(self.create()),
+            20..53 if !writers.is_empty() => self.write(writers),
+            53..58 => {
+                let change = self.some_rename();
+                self.change(&change);
             }
-            66..70 => {
+            58..61 => {
                 let path = self.some_path();
                 self.change(&Change::Delete(path));
             }
-            70..75 => self.list(&root_of(self.index)),
-            75..79 => self.stat(),
-            79..83 => self.recover_lease(),
-            83..86 => self.set_replication(),
-            86..90 => self.put(),
-            90..93 if writers.len() < WRITERS_MAX => writers.extend(self.append()),
-            93..95 => self.read_many(),
-            95 => self.truncate(),
+            61..64 => self.concat(),
+            64..67 => self.commit(),
+            67..71 => self.set_attribute(),
+            71..77 => self.look(),
+            77..79 => self.stat(),
+            79..82 => self.recover_lease(),
+            82..85 => self.set_replication(),
+            85..89 => self.put(),
+            89..92 if writers.len() < WRITERS_MAX => writers.extend(self.append()),
+            92..94 => self.read_many(),
+            94 => self.truncate(),
             _ => self.read(),
         }
     }
@@ -150,17 +153,6 @@ impl Worker {
         let (first, second) = (*self.random.pick(&NAMES), *self.random.pick(&NAMES));
         let root = root_of(self.index);
         if self.random.chance(600) { format!("{root}/{first}") } else { format!("{root}/{first}/{second}") }
-    }
-
-    /// Makes a change that gives nothing back.
-    fn change(&mut self, change: &Change) {
-        let client = self.client.clone();
-        let _done = self.make(change, |change| match change {
-            Change::Mkdirs(path) => client.mkdirs(path),
-            Change::Rename { source, target, overwrite } => client.rename(source, target, *overwrite),
-            Change::Delete(path) => client.delete(path, true).map(|_| ()),
-            Change::Create { .. } => Ok(()),
-        });
     }
 
     fn make<T>(&mut self, change: &Change, call: impl FnOnce(&Change) -> Result<T, Error>) -> Option<T> {
@@ -208,8 +200,18 @@ impl Worker {
                 let differs = |path: &&String| first.get(*path) != second.get(*path);
                 first.keys().chain(second.keys()).find(differs).cloned()
             };
-            // Two files of one name look alike: neither is kept.
             let Some(path) = doubtful else { return };
+            let is_alike = {
+                let model = self.shared.model.borrow();
+                let mut files =
+                    model.trees(self.index).iter().map(|tree| tree.get(&path).map(|node| node.file));
+                let first = files.next();
+                files.all(|file| Some(file) == first)
+            };
+            if is_alike && self.look_closely(&path) {
+                continue;
+            }
+            // Two files of one name look alike: neither is kept.
             let change = Change::Delete(path.clone());
             match self.client.delete(&path, true) {
                 Ok(_) => self.shared.model.borrow_mut().answered(self.index, &change, true),
@@ -220,223 +222,11 @@ impl Worker {
         }
     }
 
-    fn list_all(&mut self) {
-        let directories: Vec<String> = {
-            let model = self.shared.model.borrow();
-            let trees = model.trees(self.index).iter();
-            let mut all: Vec<String> = trees
-                .flat_map(|tree| tree.iter())
-                .filter(|(_, node)| **node == Node::Directory)
-                .map(|(path, _)| path.clone())
-                .collect();
-            all.sort();
-            all.dedup();
-            all
-        };
-        directories.iter().for_each(|directory| self.list(directory));
-    }
-
-    fn list(&mut self, directory: &str) {
-        let listed = self.client.list(directory).and_then(|listing| listing.collect::<Result<Vec<_>, _>>());
-        self.count(&listed);
-        self.note(|| format!("list {directory}: {}", describe(&listed)));
-        let mut model = self.shared.model.borrow_mut();
-        match listed {
-            Ok(entries) => {
-                let is_file = entries.len() == 1 && entries[0].name.is_empty();
-                let kinds: Vec<(String, bool)> = entries
-                    .iter()
-                    .map(|entry| (entry.name.clone(), entry.kind == ringfs_sdk::FileKind::Directory))
-                    .collect();
-                model.listed(self.index, directory, (!is_file).then_some(&kinds));
-            }
-            Err(error) if error.kind() == Kind::NotFound => model.listed(self.index, directory, None),
-            Err(_) => {}
-        }
-    }
-
-    fn create(&mut self) -> Option<OpenWriter> {
-        let (path, number) = (self.some_path(), self.shared.model.borrow_mut().next_number());
-        let overwrite = self.random.chance(300);
-        let options = CreateOptions {
-            replication: self.random.range(2..4) as u16,
-            block_size: 1024 * self.random.range(1..17),
-            overwrite,
-            reuse: self.random.chance(300),
-            announced_length: self.random.chance(300).then(|| self.random.below(20_000)),
-            ..CreateOptions::default()
-        };
-        let client = self.client.clone();
-        let change = Change::Create { path: path.clone(), number, overwrite, content: None };
-        let writer = self.make(&change, |_| client.create_with(&path, &options))?;
-        Some(OpenWriter { writer, number })
-    }
-
-    /// A file with its content: kept in the namenode if it is small.
-    fn put(&mut self) {
-        let (path, number) = (self.some_path(), self.shared.model.borrow_mut().next_number());
-        let (overwrite, length) = (self.random.chance(500), self.random.below(INLINE_BYTES_MAX + 1));
-        let options = CreateOptions { overwrite, block_size: 4096, ..CreateOptions::default() };
-        let client = self.client.clone();
-        let change = Change::Create { path: path.clone(), number, overwrite, content: Some(length) };
-        let content = bytes_of(number, 0, length as usize);
-        let _put = self.make(&change, |_| client.put(&path, &content, &options));
-    }
-
-    /// Goes on behind the end of a file that is closed.
-    fn append(&mut self) -> Option<OpenWriter> {
-        let (path, files, is_certain) = self.some_file()?;
-        let [(number, known)] = &files[..] else { return None };
-        if !is_certain || known.worker != self.index || known.has_writer {
-            return None;
-        }
-        let length = known.closed?;
-        let number = *number;
-        self.shared.model.borrow_mut().learn(number, File::is_appended);
-        let opened = self.client.append(&path);
-        self.count(&opened);
-        self.note(|| format!("append to {path}: {}", describe(&opened)));
-        let writer = opened.ok()?;
-        let mut model = self.shared.model.borrow_mut();
-        if writer.position() != length {
-            model.violated(format!("{path} of {length} bytes is appended to at {}", writer.position()));
-        }
-        model.learn(number, |file| {
-            (file.written, file.has_writer, file.may_be_closed) = (length, true, false);
-        });
-        drop(model);
-        Some(OpenWriter { writer, number })
-    }
-
-    /// Cuts a file that is closed: at once, or by a copy of a part of a block, whose end nobody waits for.
-    fn truncate(&mut self) {
-        let Some((path, files, true)) = self.some_file() else { return };
-        let [(number, known)] = &files[..] else { return };
-        let (number, Some(before)) = (*number, known.closed) else { return };
-        if known.worker != self.index || known.has_writer {
-            return;
-        }
-        let length = self.random.below(before + 1);
-        self.shared.model.borrow_mut().learn(number, |file| file.is_cut(length));
-        let cut = self.client.truncate(&path, length);
-        self.count(&cut);
-        self.note(|| format!("cut {path} of {before} bytes to {length}: {}", describe(&cut)));
-        let mut model = self.shared.model.borrow_mut();
-        match cut {
-            Ok(true) => model.learn(number, |file| {
-                file.written = length;
-                file.cut_to = None;
-                file.has_closed(length);
-            }),
-            Err(error) if is_refusal(&error) => model.learn(number, |file| {
-                file.cut_to = None;
-                file.has_closed(before);
-            }),
-            Ok(false) | Err(_) => {}
-        }
-    }
-
-    /// Some files, in one call.
-    fn read_many(&mut self) {
-        let found: Vec<Found> = (0..3).filter_map(|_| self.some_file()).collect();
-        let paths: Vec<&str> = found.iter().map(|(path, ..)| path.as_str()).collect();
-        let read = self.client.read_many(&paths);
-        self.count(&read);
-        self.note(|| format!("read {paths:?}: {}", describe(&read)));
-        let Ok(read) = read else { return };
-        let mut model = self.shared.model.borrow_mut();
-        for ((path, files, is_certain), bytes) in found.iter().zip(read) {
-            let Ok(bytes) = bytes else { continue };
-            let fits = |number: u64| bytes_of(number, 0, bytes.len()) == bytes;
-            match &files[..] {
-                [(number, known)] if *is_certain => {
-                    model.seen_length(*number, known, bytes.len() as u64, known.closed.is_none());
-                    model.seen_bytes(*number, 0, &bytes);
-                }
-                // Its owner may have put another there since it was asked for.
-                _ if !model.files().any(|(number, _)| fits(number)) => {
-                    model.violated(format!("read {path} with others: bytes of no file that may be there"));
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn write(&mut self, writers: &mut Vec<OpenWriter>) {
-        let at = self.random.below(writers.len() as u64) as usize;
-        let mut open = writers.swap_remove(at);
-        let number = open.number;
-        let done = match self.random.below(100) {
-            0..15 => return self.close(open),
-            15..40 => {
-                let power_cuts = self.shared.model.borrow().power_cuts();
-                let flushed = open.writer.hflush();
-                let lost_power = self.shared.model.borrow().power_cuts() > power_cuts;
-                self.acknowledged(number, &flushed, "hflush", |file| file.has_flushed(lost_power));
-                flushed.is_ok()
-            }
-            40..60 => {
-                let synced = open.writer.hsync();
-                self.acknowledged(number, &synced, "hsync", File::has_synced);
-                synced.is_ok()
-            }
-            _ => {
-                let len = 1 + self.random.below(WRITE_BYTES_MAX);
-                let offset = self.shared.model.borrow().file(number).written;
-                let bytes = bytes_of(number, offset, len as usize);
-                self.shared.model.borrow_mut().learn(number, |file| file.written += len);
-                let written = open.writer.append(&bytes);
-                self.acknowledged(number, &written, "write", |_| {});
-                written.is_ok()
-            }
-        };
-        match done {
-            true => writers.push(open),
-            false => self.shared.model.borrow_mut().learn(number, |file| file.has_writer = false),
-        }
-    }
-
-    fn acknowledged(
-        &self,
-        number: u64,
-        result: &Result<(), Error>,
-        what: &str,
-        learn: impl FnOnce(&mut File),
-    ) {
-        self.count(result);
-        self.note(|| format!("{what} file {number}: {}", describe(result)));
-        if result.is_ok() {
-            self.shared.model.borrow_mut().learn(number, learn);
-        }
-    }
-
-    fn close(&mut self, mut open: OpenWriter) {
-        let number = open.number;
-        self.shared.model.borrow_mut().learn(number, |file| file.may_be_closed = true);
-        for _ in 0..3 {
-            let closed = open.writer.close();
-            self.count(&closed);
-            self.note(|| format!("close file {number}: {}", describe(&closed)));
-            match closed {
-                Ok(status) => {
-                    let mut model = self.shared.model.borrow_mut();
-                    let file = model.file(number);
-                    if status.length != file.written
-                        || file.closed.is_some_and(|closed| closed != file.written)
-                    {
-                        model.violated(format!(
-                            "file {number} was closed with {} bytes: {file:?}",
-                            status.length
-                        ));
-                    }
-                    model.learn(number, |file| file.closed = Some(file.written));
-                    break;
-                }
-                Err(error) if error.kind() == Kind::TimedOut => {}
-                Err(_) => break,
-            }
-        }
-        self.shared.model.borrow_mut().learn(number, |file| file.has_writer = false);
+    /// The attributes that a listing does not tell. Returns whether they were told.
+    fn look_closely(&mut self, path: &str) -> bool {
+        let number_before = self.shared.model.borrow().trees(self.index).len();
+        self.look_at_attributes(path);
+        self.shared.model.borrow().trees(self.index).len() < number_before
     }
 
     /// A path of a file of any worker, and the file of this number where only one can be.
@@ -445,86 +235,23 @@ impl Worker {
         let owner = if self.random.chance(700) { self.index } else { self.random.below(workers) as usize };
         let model = self.shared.model.borrow();
         let tree = model.trees(owner).first()?;
-        let is_file = |(path, node): (&String, &Node)| matches!(node, Node::File(_)).then(|| path.clone());
+        let is_file = |(path, node): (&String, &Node)| node.file.map(|_| path.clone());
         let paths: Vec<String> = tree.iter().filter_map(is_file).collect();
         if paths.is_empty() {
             return None;
         }
         let path = self.random.pick(&paths).clone();
         let mut numbers: Vec<u64> = match owner == self.index {
-            true => model
-                .trees(owner)
-                .iter()
-                .filter_map(|tree| match tree.get(&path) {
-                    Some(Node::File(number)) => Some(*number),
-                    _ => None,
-                })
-                .collect(),
+            true => model.trees(owner).iter().filter_map(|tree| tree.get(&path)?.file).collect(),
             // Its owner may rename and replace it meanwhile.
             false => model.files().map(|(number, _)| number).collect(),
         };
         numbers.sort_unstable();
         numbers.dedup();
         let is_certain = owner == self.index
-            && model.trees(owner).iter().all(|tree| matches!(tree.get(&path), Some(Node::File(_))));
+            && model.trees(owner).iter().all(|tree| tree.get(&path).is_some_and(|node| node.file.is_some()));
         let files = numbers.into_iter().map(|number| (number, model.file(number))).collect();
         Some((path, files, is_certain))
-    }
-
-    fn stat(&mut self) {
-        let Some((path, files, is_certain)) = self.some_file() else { return };
-        let status = self.client.stat(&path);
-        self.count(&status);
-        self.note(|| format!("stat {path}: {}", describe(&status)));
-        let mut model = self.shared.model.borrow_mut();
-        match (&status, &files[..]) {
-            (Ok(status), [(number, known)]) if is_certain && !status.is_open => {
-                model.seen_length(*number, known, status.length, false);
-                if let Some(crc) = status.content_crc {
-                    model.seen_crc(*number, status.length, crc);
-                }
-            }
-            (Err(error), _) if is_certain && is_refusal(error) => {
-                model.violated(format!("stat {path}: {error}"));
-            }
-            _ => {}
-        }
-    }
-
-    fn read(&mut self) {
-        let Some((path, files, is_certain)) = self.some_file() else { return };
-        let opened = self.client.open(&path);
-        self.count(&opened);
-        let Ok(reader) = opened.inspect_err(|error| self.note(|| format!("open {path}: {error}"))) else {
-            return;
-        };
-        let (len, is_open) = (reader.len(), reader.status().is_open);
-        let offset = if self.random.chance(500) { 0 } else { self.random.below(len + 1) };
-        let wanted = if self.random.chance(500) { len - offset } else { self.random.below(len - offset + 1) };
-        let mut bytes = vec![0; wanted as usize];
-        let read = reader.read_at(offset, &mut bytes);
-        self.note(|| format!("read {path} of {len} bytes from {offset}: {}", describe(&read)));
-        self.count(&read);
-        let counts = &self.shared.counts;
-        let Ok(read) = read else { return };
-        counts.read_bytes.set(counts.read_bytes.get() + read as u64);
-        let mut model = self.shared.model.borrow_mut();
-        if read as u64 != wanted {
-            model.violated(format!("read {path}: {read} bytes instead of {wanted}"));
-        }
-        match &files[..] {
-            [(number, known)] if is_certain => {
-                model.seen_length(*number, known, len, is_open);
-                model.seen_bytes(*number, offset, &bytes);
-            }
-            _ => {
-                let fits = |number: u64| bytes_of(number, offset, bytes.len()) == bytes;
-                // Its owner may have put another there since it was asked for.
-                if !model.files().any(|(number, _)| fits(number)) {
-                    model.violated(format!("read {path}: bytes of no file that may be there"));
-                }
-            }
-        }
     }
 }
 

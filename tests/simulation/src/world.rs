@@ -492,7 +492,6 @@ impl World {
         let client = self.connect(host, SessionId(session));
         let worker = Worker {
             index: worker,
-            host,
             client,
             shared: self.shared.clone(),
             executor,
