@@ -238,6 +238,16 @@ impl BlockMap {
         self.count_corrupt(was_corrupt, slot);
     }
 
+    /// A doomed replica has become good since it was found to be bad: a recovery has given it the stamp that it lacked. It may be
+    /// spared as a good one.
+    pub fn set_good(&mut self, slot: Slot, storage: StorageIndex, found: BlockRefV1) {
+        let was_corrupt = self.has_corrupt(slot);
+        if let Some(Aside::Doomed { replica, fault, .. }) = self.aside.get_mut(&(slot, storage)) {
+            (*replica, *fault) = (found, None);
+        }
+        self.count_corrupt(was_corrupt, slot);
+    }
+
     /// The command to delete a doomed replica leaves, or has to be sent once more.
     pub fn set_sent(&mut self, slot: Slot, storage: StorageIndex, sent: bool) {
         if let Some(Aside::Doomed { is_sent, .. }) = self.aside.get_mut(&(slot, storage)) {

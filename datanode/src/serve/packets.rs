@@ -1,6 +1,6 @@
 //! Packets through one node: four futures of one task over one [`Pipeline`].
 //!
-//! One receives packets, verifies them where this node is the last, and passes them on; one writes groups of packets
+//! One receives packets, verifies them where this node is the last or they are a copy, and passes them on; one writes groups of packets
 //! (at most one write in flight); one takes the acks of the next node; one acknowledges what all have. The first failure,
 //! or a fence, ends the three that wait for peers at once; the one that writes ends after the write in flight, so that
 //! nothing of this pipeline reaches the disk once it has ended.
@@ -155,20 +155,20 @@ impl<E: Engine> Shard<E> {
             let data = at..at + packet.data_len as usize;
             frames.payload(&mut buffer.as_mut()[data.clone()]).await?;
             frames.payload_done();
-            match &mut next {
-                Some(next) => {
-                    let parts =
-                        [frames.head(), frames.meta(), &checksums, &buffer.as_ref()[data]].map(IoSlice::new);
-                    let passed_on = next.write_all_vectored(&parts).await;
-                    passed_on.map_err(|error| {
-                        Failure::next(format!("pass packet {} on: {error}", packet.sequence))
-                    })?;
-                }
-                None => writing
-                    .pipeline
-                    .borrow()
-                    .verify(&packet, &checksums, &buffer.as_ref()[data])
-                    .map_err(Failure::here)?,
+            // The end of a pipeline verifies for all: a writer learns of a mismatch before it is told that anything is complete.
+            // The source of a copy may be bad itself, and its targets report what they have, so each of them looks
+            // (HDFS: `BlockReceiver.shouldVerifyChecksum`).
+            if next.is_none() || writing.created.is_copy() {
+                let verified =
+                    writing.pipeline.borrow().verify(&packet, &checksums, &buffer.as_ref()[data.clone()]);
+                verified.map_err(Failure::here)?;
+            }
+            if let Some(next) = &mut next {
+                let parts =
+                    [frames.head(), frames.meta(), &checksums, &buffer.as_ref()[data]].map(IoSlice::new);
+                let passed_on = next.write_all_vectored(&parts).await;
+                passed_on
+                    .map_err(|error| Failure::next(format!("pass packet {} on: {error}", packet.sequence)))?;
             }
             self.metrics.write_packets.add(1);
             self.metrics.write_bytes.add(u64::from(packet.data_len));

@@ -30,7 +30,13 @@ impl<E: Engine> Shard<E> {
         let _seat = self.seize(&replica, recovery_stamp).await?;
         let (node, examining) = (self.node.clone(), replica.clone());
         let examined = self.engine.blocking(move || node.store.examine(&examining)).await?;
-        if examined.state != ReplicaState::Finalized {
+        if examined.state == ReplicaState::Finalized {
+            // It was opened to be appended to, and may have lain here for long: a bad one must not make the good ones outdated.
+            let reading = self.read_replica(block).await?;
+            let verified = self.verify(&reading, None).await;
+            reading.close().await;
+            verified?;
+        } else {
             self.prefix_of(&examined, examined.written.length).await?;
         }
         tracing::info!(%block, stamp = %replica.stamp(), %recovery_stamp, state = ?examined.state, length = examined.written.length, "replica is fenced for a recovery");

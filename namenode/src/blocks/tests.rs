@@ -82,6 +82,17 @@ fn a_doomed_replica_counts_no_more_until_it_is_spared() {
 }
 
 #[test]
+fn a_doomed_replica_that_a_recovery_has_finished_since_is_spared_as_a_good_one() {
+    let mut map = BlockMap::default();
+    committed(&mut map, 0, 1..=2);
+    map.set_bad(0, 3, block(9), Fault::Outdated);
+    map.doom(0, 3, block(9));
+    map.set_good(0, 3, block(10));
+    map.spare(0, 3, Some(block(10)));
+    assert_eq!((map.count(0), map.aside_on(0, 3)), (3, None));
+}
+
+#[test]
 fn replicas_that_leave_count_no_more_and_are_forgotten_in_turns() {
     let mut map = BlockMap::default();
     (0..100).for_each(|slot| committed(&mut map, slot, [1, 2]));

@@ -252,6 +252,9 @@ impl Core {
         } else if self.is_doomed(view.slot, storage) {
             if let Some(fault) = fault_of(&replica, view.block) {
                 self.blocks.set_fault(view.slot, storage, fault);
+            } else if is_good(&replica, view.block) {
+                self.blocks.set_good(view.slot, storage, block);
+                self.judge(view.slot);
             }
         } else {
             self.stored_committed(view.slot, view.block, storage, replica);
