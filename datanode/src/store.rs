@@ -451,7 +451,12 @@ impl Store {
             Ok(_) => {}
         }
         tracing::error!(%block, storage = %disk.volume.id, "replica is corrupt");
-        self.report(disk.volume.id, ReplicaChangeV1::Corrupt(replica.block_ref()));
+        self.report_corrupt(replica);
+    }
+
+    /// Tells the namenode that a replica is corrupt.
+    pub fn report_corrupt(&self, replica: &Replica) {
+        self.report(self.storage_of(replica), ReplicaChangeV1::Corrupt(replica.block_ref()));
     }
 
     /// The volumes as they are.

@@ -189,6 +189,14 @@ impl Server {
         &self.dir
     }
 
+    /// The files of a datanode's replicas, in order.
+    pub fn block_files(&self) -> Vec<PathBuf> {
+        let files = walkdir::WalkDir::new(&self.dir).sort_by_file_name().into_iter().filter_map(Result::ok);
+        let is_block =
+            |path: &PathBuf| path.components().any(|part| part.as_os_str() == "blocks") && path.is_file();
+        files.map(walkdir::DirEntry::into_path).filter(is_block).collect()
+    }
+
     /// Everything it has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log")).unwrap_or_default()

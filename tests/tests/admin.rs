@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::process::Output;
 
 use ringfs_tests::cluster::{Cluster, Options, Server, file_options};
@@ -38,16 +37,9 @@ fn put(cluster: &Cluster, path: &str, replication: u16) {
     writer.close().expect("closed");
 }
 
-fn block_files(server: &Server) -> Vec<PathBuf> {
-    let files = walkdir::WalkDir::new(server.dir()).into_iter().filter_map(Result::ok);
-    let is_block =
-        |path: &PathBuf| path.components().any(|part| part.as_os_str() == "blocks") && path.is_file();
-    files.map(walkdir::DirEntry::into_path).filter(is_block).collect()
-}
-
 /// Flips a bit in every replica that there is, and has a reader find it.
 fn damage_all(cluster: &Cluster, path: &str) {
-    for file in cluster.datanodes.iter().flat_map(block_files) {
+    for file in cluster.datanodes.iter().flat_map(Server::block_files) {
         let mut byte = [0];
         let file = File::options().read(true).write(true).open(&file).expect("opened");
         file.read_exact_at(&mut byte, DATA_OFFSET + 50_000).expect("read");
@@ -84,7 +76,7 @@ fn fsck_tells_what_is_wrong_and_deletes_what_cannot_be_read() {
     assert_eq!(found["totals"]["under_replicated_blocks"], 1);
     cluster.client().delete("/d/three", false).expect("deleted");
     wait::until_true("its replicas are gone", || {
-        cluster.datanodes.iter().map(|server| block_files(server).len()).sum::<usize>() == 2
+        cluster.datanodes.iter().map(|server| server.block_files().len()).sum::<usize>() == 2
     });
 
     damage_all(&cluster, "/d/two");

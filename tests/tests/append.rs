@@ -232,6 +232,39 @@ fn files_are_cut_at_every_kind_of_place() {
     }
 }
 
+/// The bytes that stay are copied from one replica to all: if that one is bad, no copy of it counts.
+#[test]
+fn a_file_is_cut_from_a_good_replica() {
+    let cluster = Cluster::start(&Options { datanodes: 3, ..Options::default() });
+    let client = cluster.client();
+    for number in 0..6usize {
+        let path = format!("/f{number}");
+        create(&client, &path, 5000, 3);
+        let located = client.block_locations(&path, 0, 1).expect("located");
+        let name = format!("blk_{}", located[0].block.block);
+        let mut damaged = 0;
+        for datanode in [number % 3, (number + 1) % 3] {
+            for file in cluster.datanodes[datanode].block_files().iter().filter(|file| file.ends_with(&name))
+            {
+                let mut bytes = std::fs::read(file).expect("read");
+                let at = bytes.len() - 4000;
+                bytes[at] ^= 1;
+                std::fs::write(file, bytes).expect("written");
+                damaged += 1;
+            }
+        }
+        assert_eq!(damaged, 2);
+        truncate(&client, &path, 4000);
+        check(&client, &path, 4000);
+    }
+    let is_whole = || {
+        let gauge = |name: &str| cluster.namenode.metric(name);
+        gauge("ringfs_namenode_blocks_corrupt") == 0.0 && gauge("ringfs_namenode_blocks_missing") == 0.0
+    };
+    wait::until_true("the bad replicas are gone", is_whole);
+    (0..6).for_each(|number| check(&client, &format!("/f{number}"), 4000));
+}
+
 #[test]
 fn a_cut_survives_the_restart_of_everything() {
     let mut cluster = Cluster::start(&Options { datanodes: 2, ..Options::default() });

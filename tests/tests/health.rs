@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use ringfs_tests::cluster::{Cluster, Options, Server, file_options};
+use ringfs_tests::cluster::{Cluster, Options, file_options};
 use ringfs_tests::data::Pattern;
 use ringfs_tests::shim::Faults;
 use ringfs_tests::wait;
@@ -27,16 +27,6 @@ fn check(cluster: &Cluster, path: &str, seed: u64) {
     Pattern { seed }.check(0, &bytes);
 }
 
-fn block_files(server: &Server) -> Vec<PathBuf> {
-    let files = walkdir::WalkDir::new(server.dir()).into_iter().filter_map(Result::ok);
-    let mut found: Vec<_> = files
-        .map(walkdir::DirEntry::into_path)
-        .filter(|path| path.components().any(|part| part.as_os_str() == "blocks") && path.is_file())
-        .collect();
-    found.sort();
-    found
-}
-
 /// Whether every block has all of its replicas, and none is bad.
 fn is_whole(cluster: &Cluster) -> bool {
     let value = |name: &str| cluster.namenode.metric(name);
@@ -50,10 +40,11 @@ fn flipped_bytes_are_found_without_a_reader_and_replaced() {
     let options = Options { datanodes: 3, datanode_toml: SCRUB.to_owned(), ..Options::default() };
     let cluster = Cluster::start(&options);
     put(&cluster, "/file", 2, 5);
-    let damaged = block_files(&cluster.datanodes[0])
+    let damaged = cluster.datanodes[0]
+        .block_files()
         .into_iter()
         .next()
-        .or_else(|| block_files(&cluster.datanodes[1]).into_iter().next());
+        .or_else(|| cluster.datanodes[1].block_files().into_iter().next());
     let damaged = damaged.expect("a block file");
     let server =
         cluster.datanodes.iter().find(|server| damaged.starts_with(server.dir())).expect("its datanode");
@@ -125,7 +116,7 @@ fn a_volume_that_fails_is_left_and_its_blocks_are_copied() {
         put(&cluster, &format!("/file-{seed}"), 2, seed);
     }
     let of_second = |cluster: &Cluster| {
-        let files = block_files(&cluster.datanodes[0]);
+        let files = cluster.datanodes[0].block_files();
         files.into_iter().filter(|path| path.to_string_lossy().contains("/second/")).count()
     };
     assert!(of_second(&cluster) > 0, "blocks lie on the volume that will fail");

@@ -61,19 +61,8 @@ fn set_replication(cluster: &Cluster, path: &str, replication: u16) {
 
 /// The block files of a datanode with data.
 fn block_files(cluster: &Cluster, datanode: usize) -> Vec<PathBuf> {
-    let mut folders = vec![cluster.datanodes[datanode].dir().join("data").join("blocks")];
-    let mut files = Vec::new();
-    while let Some(folder) = folders.pop() {
-        // A datanode that never had a block has no such folder.
-        for path in fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
-            if path.is_dir() {
-                folders.push(path);
-            } else if fs::metadata(&path).is_ok_and(|meta| meta.len() > DATA_OFFSET) {
-                files.push(path);
-            }
-        }
-    }
-    files
+    let has_data = |path: &PathBuf| fs::metadata(path).is_ok_and(|meta| meta.len() > DATA_OFFSET);
+    cluster.datanodes[datanode].block_files().into_iter().filter(has_data).collect()
 }
 
 #[test]

@@ -180,11 +180,6 @@ fn fill(server: &Server) {
     while rest.write_all(&[1; 512]).and_then(|()| rest.sync_all()).is_ok() {}
 }
 
-fn block_files(server: &Server) -> usize {
-    let files = walkdir::WalkDir::new(server.dir().join("data/blocks")).into_iter().filter_map(Result::ok);
-    files.filter(|entry| entry.file_type().is_file()).count()
-}
-
 #[test]
 fn a_datanode_starts_serves_and_deletes_on_a_disk_that_is_full_to_the_last_byte() {
     let Some(mut cluster) = cluster_on_small_disk("auto", "reserved_bytes = 0\n".to_owned()) else { return };
@@ -205,7 +200,7 @@ fn a_datanode_starts_serves_and_deletes_on_a_disk_that_is_full_to_the_last_byte(
     for number in 0..3 {
         client.delete(&format!("/file-{number}"), false).expect("removed");
     }
-    wait::until_true("the block files are gone", || block_files(&cluster.datanodes[0]) == 0);
+    wait::until_true("the block files are gone", || cluster.datanodes[0].block_files().is_empty());
     wait::until_true("the namenode has heard of the room", || {
         let datanodes = client.datanode_report().expect("a report");
         datanodes.iter().flat_map(|node| &node.volumes).any(|volume| volume.remaining_bytes > FILE_BYTES)

@@ -27,6 +27,11 @@ impl<E: Engine> Shard<E> {
             store.report_missing(storage, block, recovery_stamp);
             return Ok(());
         };
+        if replica.is_corrupt() {
+            // The namenode has heard it before it asked; without an answer it would ask for ever.
+            store.report_corrupt(&replica);
+            return Ok(());
+        }
         let _seat = self.seize(&replica, recovery_stamp).await?;
         let (node, examining) = (self.node.clone(), replica.clone());
         let examined = self.engine.blocking(move || node.store.examine(&examining)).await?;

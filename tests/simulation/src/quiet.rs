@@ -148,13 +148,15 @@ fn check_file(client: &Client, shared: &Shared, path: &str, number: u64, pause: 
     }
 }
 
-/// Whether nothing that was acknowledged lies in the last block, and nobody says that he has a replica of it: a power cut took
-/// what its writer had not synced. How long such a file is shows when its lease is recovered.
+/// Whether nothing that was acknowledged lies in the last block, and nobody says that he has a good replica of it: a power cut
+/// took what its writer had not synced. How long such a file is shows when its lease is recovered.
 fn is_without_last_block(client: &Client, path: &str, known: &File, failure: &str) -> bool {
     let Ok(blocks) = client.block_locations(path, 0, u64::MAX) else { return false };
     let acknowledged = known.flushed.max(known.synced);
     blocks.last().is_some_and(|last| {
-        let has_nobody = failure.ends_with(&format!("has the open block {} any more", last.block.block));
+        let block = last.block.block;
+        let has_nobody = failure.ends_with(&format!("has the open block {block} any more"))
+            || failure.ends_with(&format!("replica of block {block} is corrupt"));
         last.is_open && has_nobody && last.offset >= acknowledged && known.closed.is_none()
     })
 }
