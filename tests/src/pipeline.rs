@@ -245,7 +245,14 @@ impl RawPipeline {
     /// # Errors
     /// What the socket says.
     pub fn send(&mut self, data: &[u8], flags: u8) -> io::Result<()> {
-        let checksums = checksums(self.offset, data);
+        self.send_as(data, &checksums(self.offset, data), flags)
+    }
+
+    /// Sends a packet with checksums that are given.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub fn send_as(&mut self, data: &[u8], checksums: &[u8], flags: u8) -> io::Result<()> {
         let packet = WritePacketV1 {
             sequence: self.sequence,
             offset: self.offset,
@@ -256,7 +263,7 @@ impl RawPipeline {
         let header = Header::request(Op::WritePacket, self.call);
         let mut bytes = Vec::new();
         frame::append(&mut bytes, header, checksums.len() + data.len(), |meta| packet.encode_into(meta));
-        bytes.extend(&checksums);
+        bytes.extend(checksums);
         bytes.extend(data);
         self.raw.stream.write_all(&bytes)?;
         self.sequence += 1;

@@ -1,5 +1,6 @@
 //! Pipelines that fail and go on, on real datanodes: packets by hand, on both engines.
 
+use nix::sys::signal::Signal;
 use ringfs_proto::Code;
 use ringfs_proto::ids::Stamp;
 use ringfs_proto::meta::data::{RecoverV1, WriteStage, packet_flags};
@@ -199,6 +200,22 @@ fn a_copy_is_seen_when_it_is_whole_and_leaves_nothing_when_it_is_not() {
         check(&block, 0, block.stamp, 3, 500_001);
         copy.finish();
         check(&block, 0, newer, 4, 400_000);
+    }
+}
+
+/// The end of the pipeline cannot say that the bytes are bad, and nobody before it takes them for good.
+#[test]
+fn every_target_of_a_copy_verifies_it() {
+    for engine in ENGINES {
+        let mut cluster = cluster(engine, 2);
+        let block = TestBlock::new(&cluster, "/f", LIMIT);
+        let mut copy = block.open(&[0, 1], block.stamp, WriteStage::Copy).expect("opened");
+        cluster.datanodes[1].process().signal(Signal::SIGSTOP);
+        copy.send_as(&[1; 100], &[0; 4], packet_flags::LAST).expect("sent");
+        let ack = copy.ack().expect("an answer");
+        assert_eq!((ack.code, ack.failed_node), (Code::ChecksumMismatch as u16, 0));
+        assert_eq!(block.info(0).expect_err("nothing was kept").code, Code::BlockMissing);
+        cluster.datanodes[1].process().signal(Signal::SIGCONT);
     }
 }
 
