@@ -8,13 +8,20 @@ use ringfs_proto::Code;
 use ringfs_proto::hello::Role;
 use ringfs_proto::ids::{InodeId, SessionId};
 use ringfs_proto::meta::admin::{
-    CheckpointRequestV1, DatanodeReportRequestV1, SafeModeAction, SafeModeRequestV1,
+    CheckpointRequestV1, DatanodeReportRequestV1, ReplicationAction, ReplicationRequestV1, SafeModeAction,
+    SafeModeRequestV1,
 };
 use ringfs_proto::meta::attributes::{
-    GetXattrsRequestV1, SetPermissionRequestV1, SetTimesRequestV1, SetXattrRequestV1, XattrV1,
+    CheckAccessRequestV1, GetAclRequestV1, GetStoragePoliciesRequestV1, GetXattrsRequestV1,
+    SetPermissionRequestV1, SetTimesRequestV1, SetXattrRequestV1, XattrV1,
 };
+use ringfs_proto::meta::inspect::{CheckFilesRequestV1, FileFromV1};
 use ringfs_proto::meta::namespace::{FileRefV1, GetBlockLocationsRequestV1, ListRequestV1, StatRequestV1};
-use ringfs_proto::meta::tree::{ContentSummaryRequestV1, WalkRequestV1};
+use ringfs_proto::meta::tree::{
+    BatchStatRequestV1, ContentSummaryRequestV1, GlobRequestV1, ListCorruptFilesRequestV1,
+    ListOpenFilesRequestV1, StatResultV1, WalkRequestV1,
+};
+use ringfs_proto::meta::values::{BatchOpenRequestV1, OpenedV1};
 
 use super::cluster::{Cluster, ELSEWHERE, config, create};
 use crate::calls::{Caller, Credentials, Reply, Request};
@@ -69,6 +76,10 @@ fn reads_are_refused_to_whom_the_way_or_the_bytes_are_closed() {
             entries_max: 0,
         })
     };
+    let glob = |pattern: &str| {
+        let (pattern, start_after) = (pattern.to_owned(), String::new());
+        Request::Glob(GlobRequestV1 { pattern, start_after, entries_max: 0 })
+    };
     let list = ListRequestV1 { path: "/d".to_owned(), start_after: String::new(), entries_max: 0 };
     let names = GetXattrsRequestV1 { path: "/d/f".to_owned(), names: Vec::new(), with_values: false };
     let reads = [
@@ -80,6 +91,13 @@ fn reads_are_refused_to_whom_the_way_or_the_bytes_are_closed() {
         walk("/"),
         walk("/d"),
         Request::GetXattrs(names),
+        Request::GetAcl(GetAclRequestV1 { path: "/d/f".to_owned() }),
+        Request::GetStoragePolicies(GetStoragePoliciesRequestV1 { path: Some("/d/f".to_owned()) }),
+        Request::CheckAccess(CheckAccessRequestV1 { path: "/d/f".to_owned(), access: 4 }),
+        Request::CheckFiles(CheckFilesRequestV1 { files: vec![FileFromV1 { inode, offset: 0 }] }),
+        glob("/d/*"),
+        glob("/*/f"),
+        glob("/d/f"),
     ];
     for read in reads {
         let refused = cluster.ask(&bob, read.clone()).expect_err("refused");
@@ -97,6 +115,31 @@ fn reads_are_refused_to_whom_the_way_or_the_bytes_are_closed() {
 }
 
 #[test]
+fn of_many_paths_only_those_that_are_closed_are_refused() {
+    let (mut cluster, owner, _) = cluster();
+    let bob = somebody(7, &[]);
+    cluster.ask(&owner, Request::Create(create("/secret"))).expect("created");
+    cluster.ask(&owner, set_mode("/secret", 0o600)).expect("done");
+    cluster.ask(&owner, Request::Create(create("/open"))).expect("created");
+    let paths: Vec<String> = ["/d/f", "/secret", "/open"].map(str::to_owned).to_vec();
+    let asked = cluster.ask(&bob, Request::BatchStat(BatchStatRequestV1 { paths: paths.clone() }));
+    let Ok(Reply::BatchStat(stats)) = asked else { panic!("{asked:?}") };
+    let is_told = stats.results.iter().map(|result| match result {
+        StatResultV1::Found(_) => None,
+        StatResultV1::Failed(code, _) => Some(Code::from_u16(*code)),
+    });
+    assert_eq!(is_told.collect::<Vec<_>>(), [Some(Code::PermissionDenied), None, None]);
+    let asked = cluster.ask(&bob, Request::BatchOpen(BatchOpenRequestV1 { paths }));
+    let Ok(Reply::BatchOpen(opened)) = asked else { panic!("{asked:?}") };
+    let is_opened = opened.files.iter().map(|file| match file {
+        OpenedV1::Open(_) => None,
+        OpenedV1::Refused(code, _) => Some(Code::from_u16(*code)),
+    });
+    let denied = Some(Code::PermissionDenied);
+    assert_eq!(is_opened.collect::<Vec<_>>(), [denied, denied, None]);
+}
+
+#[test]
 fn what_is_a_superusers_is_refused_to_others() {
     let (mut cluster, owner, _) = cluster();
     let bob = somebody(7, &["staff"]);
@@ -104,6 +147,13 @@ fn what_is_a_superusers_is_refused_to_others() {
         Request::DatanodeReport(DatanodeReportRequestV1 { flags: 0 }),
         Request::SafeMode(SafeModeRequestV1 { action: SafeModeAction::Enter }),
         Request::Checkpoint(CheckpointRequestV1 { target: String::new() }),
+        Request::Replication(ReplicationRequestV1 { action: ReplicationAction::CopyNow }),
+        Request::ListCorruptFiles(ListCorruptFilesRequestV1 { path: "/".to_owned(), cookie: 0 }),
+        Request::ListOpenFiles(ListOpenFilesRequestV1 {
+            path: "/".to_owned(),
+            after: InodeId(0),
+            entries_max: 0,
+        }),
     ];
     for request in reserved {
         let refused = cluster.ask(&bob, request).expect_err("refused");

@@ -1,6 +1,8 @@
 //! Who may do what: every kind of author against every operation, ACLs, and what inodes carry.
 
 use ringfs_proto::meta::attributes::{AclChangeV1, AclEntryV1, AclKind, AclScope, XattrV1};
+use ringfs_proto::meta::changes::{CommitActionV1, CommitStepV1, CreateEmptyV1, ExpectedV1};
+use ringfs_proto::meta::namespace::{DeleteRequestV1, MkdirsRequestV1, RenameRequestV1};
 
 use super::*;
 
@@ -88,10 +90,27 @@ fn set_mode(path: &str, mode: u16) -> ChangeV1 {
     ChangeV1::SetPermission(SetPermissionV1 { path: path.to_owned(), mode })
 }
 
-/// `/d` with `/d/f` and `/d/s/x`, all of the owner and of group staff.
+fn concat(target: &str, source: &str) -> ChangeV1 {
+    ChangeV1::Concat(ConcatV1 { target: target.to_owned(), sources: vec![source.to_owned()] })
+}
+
+fn put(path: &str, overwrite: bool) -> ChangeV1 {
+    let ChangeV1::Create(file) = create(path, overwrite) else { unreachable!("a create") };
+    ChangeV1::Put(PutV1 { file, block: BlockId(0), value: None })
+}
+
+fn commit(action: CommitActionV1, conditions: Vec<(String, ExpectedV1)>) -> ChangeV1 {
+    ChangeV1::Commit(CommitV1 { steps: vec![CommitStepV1 { conditions, action }] })
+}
+
+/// `/d` with `/d/f` and `/d/s/x`, all of the owner and of group staff; `/d/h` and `/other/h` are open to everybody.
 fn tree(directory: u16, file: u16) -> Driver {
     let mut driver = Driver::new();
     driver.file("/d/f", &[10]);
+    for path in ["/d/h", "/other/h"] {
+        driver.file(path, &[10]);
+        driver.mode(path, 0o777);
+    }
     driver.apply(mkdirs("/d/s/x")).expect("made");
     driver.apply(mkdirs("/other")).expect("made");
     driver.mode("/other", 0o777);
@@ -101,6 +120,15 @@ fn tree(directory: u16, file: u16) -> Driver {
     driver.mode("/d", directory);
     driver.mode("/d/s", 0o777);
     driver.mode("/d/f", file);
+    driver
+}
+
+/// The same with an attribute of `/d/f`.
+fn tree_with_attribute(directory: u16, file: u16) -> Driver {
+    let mut driver = tree(directory, file);
+    let xattr = XattrV1 { name: "user.old".to_owned(), value: vec![1] };
+    let set = SetXattrV1 { path: "/d/f".to_owned(), xattr, flags: 3 };
+    driver.apply(ChangeV1::SetXattr(set)).expect("a superuser may");
     driver
 }
 
@@ -123,8 +151,13 @@ fn rules() -> Vec<Rule> {
         rule("overwrite", 3, 2, || create("/d/f", true)),
         rule("rename out", 3, 0, || rename("/d/f", "/other/f", false)),
         rule("rename inside", 3, 0, || rename("/d/f", "/d/g", false)),
+        rule("rename over", 3, 0, || rename("/other/h", "/d/f", true)),
         rule("delete", 3, 0, || delete("/d/f", false)),
         rule("delete a tree", 3, 0, || delete("/d/s", true)),
+        rule("put", 3, 0, || put("/d/new", false)),
+        rule("put over", 3, 2, || put("/d/f", true)),
+        rule("concat to", 3, 2, || concat("/d/f", "/d/h")),
+        rule("concat from", 3, 4, || concat("/d/h", "/d/f")),
         rule("set replication", 1, 2, || {
             ChangeV1::SetReplication(SetReplicationV1 { path: "/d/f".to_owned(), replication: 2 })
         }),
@@ -141,8 +174,32 @@ fn rules() -> Vec<Rule> {
             let xattr = XattrV1 { name: "user.a".to_owned(), value: vec![1] };
             ChangeV1::SetXattr(SetXattrV1 { path: "/d/f".to_owned(), xattr, flags: 3 })
         }),
+        rule("remove an attribute", 1, 2, || {
+            ChangeV1::RemoveXattr(RemoveXattrV1 { path: "/d/f".to_owned(), name: "user.old".to_owned() })
+        }),
         rule("set a storage policy", 1, 2, || {
             ChangeV1::SetStoragePolicy(SetStoragePolicyV1 { path: "/d/f".to_owned(), policy: 2 })
+        }),
+        rule("commit of a directory", 3, 0, || {
+            let (path, mode) = ("/d/new".to_owned(), 0o755);
+            let mkdirs = MkdirsRequestV1 { path, mode, unmasked_mode: mode, create_parents: true };
+            commit(CommitActionV1::Mkdirs(mkdirs), Vec::new())
+        }),
+        rule("commit of a file", 3, 0, || {
+            let (path, mode) = ("/d/new".to_owned(), 0o644);
+            let create = CreateEmptyV1 { path, mode, unmasked_mode: mode, replication: 1, block_size: 1024 };
+            commit(CommitActionV1::CreateEmpty(create), Vec::new())
+        }),
+        rule("commit of a rename", 3, 0, || {
+            let (source, target) = ("/d/f".to_owned(), "/other/f".to_owned());
+            commit(CommitActionV1::Rename(RenameRequestV1 { source, target, overwrite: false }), Vec::new())
+        }),
+        rule("commit of a deletion", 3, 0, || {
+            let delete = DeleteRequestV1 { path: "/d/f".to_owned(), recursive: true };
+            commit(CommitActionV1::Delete(delete), Vec::new())
+        }),
+        rule("commit of a condition", 1, 0, || {
+            commit(CommitActionV1::Check, vec![("/d/f".to_owned(), ExpectedV1::Exists)])
         }),
         owners("set permission", || set_mode("/d/f", 0o600)),
         owners("set the group", || {
@@ -167,7 +224,7 @@ fn every_operation_takes_what_hdfs_says_of_every_class() {
             let (of_directory, of_file) = (bits >> 3, bits & 7);
             // The other classes may everything: what counts is one's own class alone.
             let modes = |own: u16| 0o777 & !(7 << shift) | own << shift;
-            let mut driver = tree(modes(of_directory), modes(of_file));
+            let mut driver = tree_with_attribute(modes(of_directory), modes(of_file));
             let is_allowed = of_directory & directory == directory
                 && of_file & file == file
                 && (!is_owners || who == OWNER);
@@ -175,8 +232,29 @@ fn every_operation_takes_what_hdfs_says_of_every_class() {
             let code = outcome.as_ref().err().map(|error| error.code);
             let expected = (!is_allowed).then_some(Code::PermissionDenied);
             assert_eq!(code, expected, "{name} by {} with {of_directory:o} {of_file:o}: {outcome:?}", who.0);
-            let mut driver = tree(modes(of_directory), modes(of_file));
+            let mut driver = tree_with_attribute(modes(of_directory), modes(of_file));
             assert!(driver.by(SUPERUSER, change()).is_ok(), "{name} by a superuser");
+        }
+    }
+}
+
+/// The same for a user whom ACLs of the directory and of the file name, behind a mask that lets all or only these bits through.
+#[test]
+fn every_operation_takes_the_same_of_whom_an_acl_names() {
+    for Rule { name, directory, file, is_owners, change } in rules() {
+        for (bits, is_mask) in (0..64u16).flat_map(|bits| [(bits, false), (bits, true)]) {
+            let (of_directory, of_file) = (bits >> 3, bits & 7);
+            let mut driver = tree_with_attribute(0o777, 0o777);
+            for (path, bits) in [("/d", of_directory as u8), ("/d/f", of_file as u8)] {
+                let (named, mask) = if is_mask { (7, bits) } else { (bits, 7) };
+                let entries = vec![access(AclKind::User, "stranger", named), access(AclKind::Mask, "", mask)];
+                driver.acl(path, AclChangeV1::Modify(entries)).expect("set");
+            }
+            let is_allowed = of_directory & directory == directory && of_file & file == file && !is_owners;
+            let outcome = driver.by(STRANGER, change());
+            let code = outcome.as_ref().err().map(|error| error.code);
+            let expected = (!is_allowed).then_some(Code::PermissionDenied);
+            assert_eq!(code, expected, "{name} with {of_directory:o} {of_file:o}: {outcome:?}");
         }
     }
 }
@@ -233,7 +311,12 @@ fn refusals_have_the_words_of_hdfs() {
 
 #[test]
 fn a_sticky_directory_keeps_what_others_own() {
-    let moves: [fn() -> ChangeV1; 4] = [
+    let moves: [fn() -> ChangeV1; 6] = [
+        || {
+            let delete = DeleteRequestV1 { path: "/d/f".to_owned(), recursive: false };
+            commit(CommitActionV1::Delete(delete), Vec::new())
+        },
+        || concat("/d/h", "/d/f"),
         || delete("/d/f", false),
         || rename("/d/f", "/other/f", false),
         || rename("/d/s", "/other/s", false),
