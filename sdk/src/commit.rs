@@ -14,17 +14,7 @@ use crate::{ContentVersion, FileStatus};
 /// belong to the change that follows them.
 ///
 /// ```no_run
-/// use ringfs_sdk::{Client, Commit};
-///
-/// let client = Client::connect("ringfs://127.0.0.1:8020")?;
-/// let seen = client.stat("/models/current")?;
-/// let publish = Commit::new()
-///     .if_unchanged("/models/current", &seen)
-///     .rename("/models/next", "/models/current", true)
-///     .if_missing("/models/_SUCCESS")
-///     .create_empty("/models/_SUCCESS");
-/// client.commit(&publish)?; // `ConditionFailed` if another was faster
-/// # Ok::<(), ringfs_sdk::Error>(())
+#[doc = include_str!("../examples/publish.rs")]
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[must_use = "it is carried out by Client::commit"]

@@ -4,17 +4,10 @@
 //! threads. No call starts a thread. Calls may be made inside any async runtime (they block their thread).
 //!
 //! ```no_run
-//! use std::io::Write;
-//!
-//! let client = ringfs_sdk::Client::connect("ringfs://127.0.0.1:8020")?;
-//! let mut writer = client.create("/logs/run-1")?;
-//! writer.write_all(b"step 1: loss 0.93\n")?;
-//! writer.close()?;
-//! let mut head = [0; 6];
-//! client.open("/logs/run-1")?.read_at(0, &mut head)?;
-//! assert_eq!(&head, b"step 1");
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+#![doc = include_str!("../examples/first.rs")]
 //! ```
+//!
+//! More of these, which the tests of RingFS run, are in `sdk/examples`.
 //!
 //! **Async.** A [`Reactor`] is a thread that the program starts by name; an [`AsyncClient`] on it has the same operations as
 //! futures, for any executor.

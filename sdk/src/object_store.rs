@@ -47,14 +47,7 @@ const LISTED_TOGETHER: usize = 1000;
 /// A directory of a RingFS file system as an object store.
 ///
 /// ```no_run
-/// use std::sync::Arc;
-/// # fn run() -> Result<(), ringfs_sdk::Error> {
-/// let reactor = ringfs_sdk::Reactor::start("ringfs")?;
-/// let client = reactor.client(ringfs_sdk::Client::from_config()?);
-/// let store: Arc<dyn object_store::ObjectStore> =
-///     Arc::new(ringfs_sdk::object_store::RingFsStore::new(client, "/tables"));
-/// // DataFusion: context.register_object_store(&"ringfs://tables".parse()?, store);
-/// # Ok(()) }
+#[doc = include_str!("../examples/object_store.rs")]
 /// ```
 #[derive(Debug, Clone)]
 pub struct RingFsStore {

@@ -54,12 +54,7 @@ impl Client {
     /// Of each file as [`Self::open`] and [`crate::Reader::read_at`]; of the whole when the namenode does not answer.
     ///
     /// ```no_run
-    /// # let client = ringfs_sdk::Client::from_config()?;
-    /// let labels = ["/labels/0001.json", "/labels/0002.json"];
-    /// for (path, bytes) in labels.iter().zip(client.read_many(&labels)?) {
-    ///     println!("{path}: {} bytes", bytes?.len());
-    /// }
-    /// # Ok::<(), ringfs_sdk::Error>(())
+    #[doc = include_str!("../examples/small_files.rs")]
     /// ```
     pub fn read_many(&self, paths: &[impl AsRef<str>]) -> Result<Vec<Result<Vec<u8>>>> {
         let mut read = Vec::with_capacity(paths.len());

@@ -167,4 +167,68 @@ impl AsyncClient {
         let writer = self.run(("create", Dropped::Ends), path, create).await?;
         Ok(AsyncWriter::new(writer, self.remote.clone()))
     }
+
+    /// As [`Client::append`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// The file may be open without a writer, as after a writer that was dropped without a close.
+    pub async fn append(&self, path: &str) -> Result<AsyncWriter> {
+        let owned = path.to_owned();
+        let append = move |client: &Client| client.append(&owned);
+        let writer = self.run(("append to", Dropped::Ends), path, append).await?;
+        Ok(AsyncWriter::new(writer, self.remote.clone()))
+    }
+
+    /// As [`Client::put`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// A small file may be there, whole. A large one may be there, open, as after a writer that was dropped without a close.
+    pub async fn put(
+        &self,
+        path: &str,
+        content: impl AsRef<[u8]> + Send + 'static,
+        options: &CreateOptions,
+    ) -> Result<FileStatus> {
+        let (owned, options) = (path.to_owned(), options.clone());
+        let put = move |client: &Client| client.put(&owned, content.as_ref(), &options);
+        self.run(("put", Dropped::Ends), path, put).await
+    }
+
+    /// As [`Client::read_many`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// The question is given up.
+    pub async fn read_many(&self, paths: Vec<String>) -> Result<Vec<Result<Vec<u8>>>> {
+        self.run(("read", Dropped::Ends), "several files", move |client| client.read_many(&paths)).await
+    }
+
+    /// Any other operation of [`Client`], or several one after the other. Where `body` waits for a server, others go on; it
+    /// must not wait for anything else, nor compute for long, for all operations of the reactor share one thread.
+    ///
+    /// # Errors
+    /// Those of `body`.
+    ///
+    /// # Cancel safety
+    /// As that of its operations: it ends where it waits next.
+    ///
+    /// ```no_run
+    /// # async fn run(client: ringfs_sdk::AsyncClient) -> Result<(), ringfs_sdk::Error> {
+    /// let bytes = client.with(|client| client.content_summary("/datasets").map(|sum| sum.length)).await?;
+    /// # Ok(()) }
+    /// ```
+    pub async fn with<T: Send + 'static>(
+        &self,
+        body: impl FnOnce(&Client) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.run(("carry out", Dropped::Ends), "an operation", body).await
+    }
 }

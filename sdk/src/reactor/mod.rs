@@ -26,11 +26,7 @@ use crate::error::{Error, Fault, Kind, Result};
 /// **fork.** A child has no reactor: futures and clients of its parent's fail there with `BadHandle`. It may start its own.
 ///
 /// ```no_run
-/// # async fn run() -> Result<(), ringfs_sdk::Error> {
-/// let reactor = ringfs_sdk::Reactor::start("ringfs")?;
-/// let client = reactor.client(ringfs_sdk::Client::from_config()?);
-/// let status = client.stat("/datasets/train.bin").await?;
-/// # Ok(()) }
+#[doc = include_str!("../../examples/futures.rs")]
 /// ```
 #[derive(Debug)]
 pub struct Reactor {

@@ -58,6 +58,11 @@ impl Attributes {
         }
     }
 
+    /// Those of a directory that was made on the way to a file, in one with others.
+    pub fn take_mode_of(&mut self, above: &Self) {
+        self.mode = above.mode & 0o777 | 0o300;
+    }
+
     /// The group that new entries of this directory get.
     pub fn group(&self) -> &str {
         &self.group

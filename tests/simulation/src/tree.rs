@@ -109,9 +109,9 @@ fn touch_parent(tree: &mut Tree, path: &str) {
 pub fn apply(tree: &Tree, change: &Change) -> Option<Tree> {
     let mut after = tree.clone();
     match change {
-        Change::Mkdirs(path) => make_directories(&mut after, path)?,
+        Change::Mkdirs(path) => make_directories(&mut after, path, false)?,
         Change::Create { path, number, overwrite, .. } => {
-            make_directories(&mut after, parent(path))?;
+            make_directories(&mut after, parent(path), true)?;
             let is_free = match after.get(path) {
                 None => true,
                 Some(there) => there.file.is_some() && *overwrite,
@@ -176,13 +176,17 @@ fn take(tree: &Tree, step: &Step) -> Option<Tree> {
     }
 }
 
-fn make_directories(tree: &mut Tree, path: &str) -> Option<()> {
+/// Directories that are made on the way to a file are like the one above them.
+fn make_directories(tree: &mut Tree, path: &str, is_on_the_way: bool) -> Option<()> {
     match tree.get(path) {
         Some(node) => return node.file.is_none().then_some(()),
         None if path.is_empty() => return Some(()),
-        None => make_directories(tree, parent(path))?,
+        None => make_directories(tree, parent(path), is_on_the_way)?,
     }
-    let node = Node::new(tree, path, None);
+    let mut node = Node::new(tree, path, None);
+    if let (true, Some(above)) = (is_on_the_way, tree.get(parent(path))) {
+        node.attributes.take_mode_of(&above.attributes);
+    }
     tree.insert(path.to_owned(), node);
     touch_parent(tree, path);
     Some(())

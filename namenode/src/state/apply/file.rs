@@ -15,8 +15,9 @@ use super::super::{Applied, Effect, Outcome, State};
 use super::{MODE_MASK, parent_is_file, parent_missing};
 use crate::wal::record::{AbandonBlockV1, AddBlockV1, CompleteV1, CreateV1, RecordV1};
 
-/// What directories get that are made on the way to a file.
-const DIRECTORY_MODES: Modes = Modes { masked: 0o755, unmasked: 0o777 };
+/// What directories that are made on the way to a file have beside the bits of the one above them, less its sticky bit
+/// (HDFS: `FSDirMkdirOp.addImplicitUwx`).
+const OWNER_WRITE_EXECUTE: u16 = 0o300;
 
 impl State {
     /// HDFS: `FSNamesystem.startFileInt`, `FSDirWriteFileOp.startFile`.
@@ -43,7 +44,9 @@ impl State {
             return Err(WireError::new(Code::Internal, "a missing path has a name"));
         };
         let owner = self.principals.intern(&record.user);
-        let parent = self.make_directories(parent, parents, owner, DIRECTORY_MODES);
+        let mode = self.inodes.get(parent).mode & 0o777 | OWNER_WRITE_EXECUTE;
+        let modes = Modes { masked: mode, unmasked: mode };
+        let parent = self.make_directories(parent, parents, owner, modes);
         let kind = Kind::File {
             blocks: BlockList::Empty,
             block_size_units,

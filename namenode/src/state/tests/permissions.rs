@@ -357,6 +357,11 @@ fn what_is_made_belongs_to_its_maker_and_to_the_group_of_its_directory() {
         let status = driver.status(path).expect("there");
         assert_eq!((status.owner.as_str(), status.group.as_str()), ("stranger", "staff"), "{path}");
     }
+    // What is made on the way to a file is like the directory above it, for others than its owner.
+    driver.mode("/d", 0o1057);
+    driver.by(STRANGER, create("/d/c/e/f", false)).expect("made");
+    let mode = |path| driver.status(path).expect("there").mode;
+    assert_eq!((mode("/d/c"), mode("/d/c/e"), mode("/d/c/e/f")), (0o357, 0o357, 0o644));
 }
 
 #[test]
