@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The second half of monday is not wanted; tuesday is joined to the rest without a copy.
     let is_done = client.truncate("/logs/monday", 500 * bytes)?;
     while !is_done && client.stat("/logs/monday")?.is_open {
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::park_timeout(Duration::from_millis(50));
     }
     client.concat("/logs/monday", &["/logs/tuesday"])?;
     let status = client.stat("/logs/monday")?;

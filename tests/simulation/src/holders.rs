@@ -100,7 +100,9 @@ impl World {
         others.filter(|(host, _)| !self.damaged.contains(&(**host, block))).any(|(_, datanode)| {
             datanode.node.store.find(block).is_some_and(|replica| {
                 let is_whole = !replica.is_corrupt() && !replica.is_gone();
-                let counts = replica.state() != ReplicaState::Temporary && replica.stamp() >= stamp;
+                // A recovery that has fenced it is about to give it the stamp, with what it has.
+                let stamp_to_be = replica.stamp().max(replica.seating.floor());
+                let counts = replica.state() != ReplicaState::Temporary && stamp_to_be >= stamp;
                 is_whole && counts && replica.tail().length >= needed
             })
         })
