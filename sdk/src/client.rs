@@ -403,13 +403,25 @@ impl Client {
         self.shared.namenode.call::<ServerDefaultsOp>("ask defaults of", "/", &request)
     }
 
-    /// Where the blocks of a range are, in the order of the file; at most 1000. `length` may be `u64::MAX`.
+    /// Where the blocks of a range are, in the order of the file. `length` may be `u64::MAX`. What does not fit into one answer
+    /// is asked for in further calls.
     ///
     /// # Errors
     /// `NotFound`, `Refused` (`IsADirectory`).
     pub fn block_locations(&self, path: &str, offset: u64, length: u64) -> Result<Vec<LocatedBlock>> {
-        let request = GetBlockLocationsRequestV1 { file: FileRefV1::Path(path.to_owned()), offset, length };
-        let reply = self.shared.namenode.call::<GetBlockLocations>("locate blocks of", path, &request)?;
-        Ok(reply.blocks)
+        let (mut blocks, mut from, end) = (Vec::new(), offset, offset.saturating_add(length));
+        loop {
+            let file = FileRefV1::Path(path.to_owned());
+            let request = GetBlockLocationsRequestV1 { file, offset: from, length: end - from };
+            let reply = self.shared.namenode.call::<GetBlockLocations>("locate blocks of", path, &request)?;
+            let Some(last) = reply.blocks.last() else { return Ok(blocks) };
+            let (next, is_open) = (last.offset + last.block.length, last.is_open);
+            let is_all = next >= end || (next >= reply.status.length && !reply.status.is_open);
+            blocks.extend(reply.blocks);
+            if is_open || is_all || next <= from {
+                return Ok(blocks);
+            }
+            from = next;
+        }
     }
 }

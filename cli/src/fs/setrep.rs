@@ -86,21 +86,8 @@ fn wait(place: &Place, replication: usize) -> Result<(), Failure> {
 
 /// Whether every block has as many replicas, and whether some block has more.
 fn look(place: &Place, replication: usize) -> Result<(bool, bool), Failure> {
-    let (mut offset, mut is_done, mut has_more) = (0, true, false);
-    loop {
-        let blocks = place
-            .client
-            .block_locations(&place.path, offset, u64::MAX)
-            .map_err(|error| place.failure(&error))?;
-        for block in &blocks {
-            is_done &= block.nodes.len() == replication;
-            has_more |= block.nodes.len() > replication;
-        }
-        match blocks.last() {
-            Some(last) if last.offset + last.block.length > offset => {
-                offset = last.offset + last.block.length;
-            }
-            _ => return Ok((is_done, has_more)),
-        }
-    }
+    let blocks = place.client.block_locations(&place.path, 0, u64::MAX);
+    let blocks = blocks.map_err(|error| place.failure(&error))?;
+    let is_done = blocks.iter().all(|block| block.nodes.len() == replication);
+    Ok((is_done, blocks.iter().any(|block| block.nodes.len() > replication)))
 }

@@ -8,6 +8,7 @@ use ringfs_proto::meta::namespace::{GetBlockLocationsReplyV1, GetBlockLocationsR
 use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
 
+use super::values::{OPENED_BYTES_MAX, located_bytes};
 use super::{Core, Now};
 use crate::blocks::StorageIndex;
 use crate::calls::{Call, Reply, Request};
@@ -61,8 +62,16 @@ impl Core {
         let file = self.state.file_ref(&request.file)?;
         let views: Vec<BlockView> =
             self.state.blocks_in(&file, request.offset, request.length).take(LOCATED_BLOCKS_MAX).collect();
-        let mut blocks: Vec<LocatedBlockV1> =
-            views.into_iter().map(|view| self.locate(&file, &view, call, now)).collect();
+        let (mut blocks, mut bytes) = (Vec::new(), 0);
+        for view in &views {
+            let block = self.locate(&file, view, call, now);
+            bytes += located_bytes(&block);
+            // The rest is for the next call.
+            if bytes > OPENED_BYTES_MAX && !blocks.is_empty() {
+                break;
+            }
+            blocks.push(block);
+        }
         self.want_values(&mut blocks);
         let status = self.state.stat_inode(file.inode);
         let gone = || WireError::new(Code::NotFound, format!("inode {} does not exist", file.inode));

@@ -18,8 +18,9 @@ use crate::wal::record::{ChangeV1, PutV1, TailV1, ValueV1};
 const STATUS_BYTES: usize = 256;
 const LOCATED_BYTES: usize = 192;
 const NODE_BYTES: usize = 96;
-/// What the files of a batch take of a frame at most besides their contents, if they are more than one.
-const OPENED_BYTES_MAX: usize = 480 << 10;
+/// What the blocks of a file, or the files of a batch, take of a frame at most besides their contents, if they are more than
+/// one.
+pub(super) const OPENED_BYTES_MAX: usize = 480 << 10;
 
 const _: () = assert!(OPENED_BYTES_MAX + INLINE_BYTES_MAX < META_BYTES_MAX);
 
@@ -152,9 +153,11 @@ fn size_of(opened: &OpenedV1) -> usize {
         OpenedV1::Refused(_, message) => return LOCATED_BYTES + message.len(),
         OpenedV1::Open(reply) => reply,
     };
-    let nodes = |block: &LocatedBlockV1| -> usize {
-        block.nodes.iter().map(|node| NODE_BYTES + node.host.len()).sum()
-    };
-    let blocks: usize = reply.blocks.iter().map(|block| LOCATED_BYTES + nodes(block)).sum();
+    let blocks: usize = reply.blocks.iter().map(located_bytes).sum();
     STATUS_BYTES + reply.status.owner.len() + reply.status.group.len() + blocks
+}
+
+/// What a located block takes of a frame besides its content, at most.
+pub(super) fn located_bytes(block: &LocatedBlockV1) -> usize {
+    LOCATED_BYTES + block.nodes.iter().map(|node| NODE_BYTES + node.host.len()).sum::<usize>()
 }

@@ -2,11 +2,13 @@
 
 use ringfs_proto::Code;
 use ringfs_proto::ids::InodeId;
-use ringfs_proto::limits::{BATCH_PATHS_MAX, LOCATED_BLOCKS_MAX};
+use ringfs_proto::limits::{BATCH_PATHS_MAX, LOCATED_BLOCKS_MAX, META_BYTES_MAX};
 use ringfs_proto::meta::attributes::SetPermissionRequestV1;
 use ringfs_proto::meta::inspect::*;
 use ringfs_proto::meta::membership::ReplicaChangeV1;
-use ringfs_proto::meta::namespace::{BlockRefV1, FileRefV1, GetBlockLocationsRequestV1};
+use ringfs_proto::meta::namespace::{
+    BlockRefV1, FileRefV1, GetBlockLocationsRequestV1, SetReplicationRequestV1,
+};
 
 use super::cluster::*;
 use crate::activity::{Usage, Usages};
@@ -77,6 +79,36 @@ fn an_answer_has_a_bounded_number_of_blocks_and_the_next_one_goes_on() {
     assert_eq!((rest.len(), rest[0].next_offset), (2, None));
     assert_eq!(first[0].blocks.len() + rest[0].blocks.len(), count);
     assert_eq!(first[0].blocks.len() as u64 * 1024, next);
+}
+
+#[test]
+fn locations_of_many_replicas_fit_into_a_frame_and_the_next_call_goes_on() {
+    let (mut cluster, mut nodes) = Cluster::with_nodes(config(), 40);
+    let writer = cluster.writer();
+    let file = cluster.create(&writer, "/wide").expect("created");
+    let wide = SetReplicationRequestV1 { path: "/wide".to_owned(), replication: 40 };
+    cluster.ask(&writer, Request::SetReplication(wide)).expect("set");
+    let (mut previous, count) = (None, 200);
+    for _ in 0..count {
+        let block = written(&cluster.add_block(&writer, file, previous).expect("added"), 1024);
+        nodes.iter_mut().for_each(|node| cluster.store(node, block));
+        previous = Some(block);
+    }
+    cluster.ask(&writer, complete(file, previous)).expect("closed");
+    let mut ask = |offset| {
+        let file = FileRefV1::Path("/wide".to_owned());
+        let request = GetBlockLocationsRequestV1 { file, offset, length: u64::MAX };
+        let reply = cluster.ask(&writer, Request::GetBlockLocations(request)).expect("located");
+        let mut meta = Vec::new();
+        reply.encode_into(&mut meta);
+        assert!(meta.len() <= META_BYTES_MAX, "{} bytes", meta.len());
+        let Reply::GetBlockLocations(reply) = reply else { panic!("{reply:?}") };
+        assert_eq!(reply.blocks[0].nodes.len(), 40);
+        reply.blocks.len()
+    };
+    let first = ask(0);
+    assert!(first < count);
+    assert_eq!(first + ask(first as u64 * 1024), count);
 }
 
 #[test]
