@@ -361,6 +361,7 @@ impl Namenode {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             role: Role::Client,
             nonce: [0; 16],
+            renews_leases: false,
             is_datanode: AtomicBool::new(false),
         };
         Self { core, caller: Arc::new(caller), now, call: 0, longest: Longest::default() }

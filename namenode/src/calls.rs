@@ -30,6 +30,8 @@ pub struct Caller {
     pub address: IpAddr,
     /// As what.
     pub role: Role,
+    /// Whether its leases live by what it says, as those of HDFS clients; else by its connections.
+    pub renews_leases: bool,
     /// Bytes that this side sent for proofs.
     pub nonce: [u8; 16],
     /// Set when a datanode has proved the cluster's key here: its reports may be large.
@@ -68,6 +70,7 @@ impl Caller {
             credentials,
             address: self.address,
             role: self.role,
+            renews_leases: self.renews_leases,
             nonce: self.nonce,
             is_datanode: AtomicBool::new(self.is_proved_datanode()),
         }
@@ -77,6 +80,21 @@ impl Caller {
     pub fn is_proved_datanode(&self) -> bool {
         self.is_datanode.load(Ordering::Relaxed)
     }
+}
+
+/// A request, and what is answered to it.
+pub(crate) trait Question {
+    /// The answer.
+    type Answer;
+
+    /// The request among all others.
+    fn into_request(self) -> Request;
+
+    /// The answer among all others.
+    ///
+    /// # Errors
+    /// `Internal`: it is that of another request.
+    fn answer(reply: Reply) -> Result<Self::Answer, WireError>;
 }
 
 /// Defines the requests and replies that the namenode knows, in one table.
@@ -120,6 +138,21 @@ macro_rules! calls {
                 }
             }
         }
+
+        $(impl Question for $request {
+            type Answer = $reply;
+
+            fn into_request(self) -> Request {
+                Request::$name(self)
+            }
+
+            fn answer(reply: Reply) -> Result<$reply, WireError> {
+                match reply {
+                    Reply::$name(reply) => Ok(reply),
+                    other => Err(WireError::new(Code::Internal, format!("an unexpected reply: {other:?}"))),
+                }
+            }
+        })*
 
         impl Reply {
             /// Appends the metadata of a frame.

@@ -197,7 +197,7 @@ impl Core {
     /// Takes a call. Its answer comes out of [`Core::take_answers`], now or later.
     pub fn call(&mut self, call: Call, now: Now) {
         self.metrics.count_call(call.request.op());
-        if call.caller.role == Role::Client {
+        if call.caller.role == Role::Client && !call.caller.renews_leases {
             let who = || (call.caller.user.clone(), call.caller.address.to_string());
             self.sessions.attach(call.caller.connection, call.caller.session, who);
         }

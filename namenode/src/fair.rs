@@ -111,6 +111,7 @@ mod tests {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             role: Role::Client,
             nonce: [0; 16],
+            renews_leases: false,
             is_datanode: AtomicBool::new(false),
         });
         let request = Request::Ping(PingV1 { echo: id });

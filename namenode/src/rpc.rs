@@ -1,4 +1,4 @@
-//! The native protocol on TCP: connections, hellos, frames. The only module that names tokio.
+//! Connections: the native protocol and that of HDFS clients, told apart by their first bytes. The only module that names tokio.
 //!
 //! A connection has a task that reads and one that writes. Calls are decoded by the reader and handed over in batches,
 //! one per read; answers are encoded by the writer, one write for all that wait. A connection may have a bounded number
@@ -6,6 +6,7 @@
 //! user with too many calls in the inbox is answered `Busy`. Datanodes have a lane of their own, which is never full.
 
 mod connection;
+mod hadoop;
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};

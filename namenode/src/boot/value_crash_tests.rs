@@ -70,6 +70,7 @@ impl Process {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             role: Role::Client,
             nonce: [0; 16],
+            renews_leases: false,
             is_datanode: AtomicBool::new(false),
         });
         let cluster = directories.identity.cluster.cluster;

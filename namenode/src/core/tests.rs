@@ -69,6 +69,7 @@ fn caller(connection: u64, role: Role) -> Arc<Caller> {
         address: [127, 0, 0, 1].into(),
         role,
         nonce: [3; 16],
+        renews_leases: false,
         is_datanode: AtomicBool::new(false),
     })
 }

@@ -22,13 +22,13 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
-use super::{FRAME_DEADLINE, Shared, room_of};
+use super::{FRAME_DEADLINE, Shared, hadoop, room_of};
 use crate::calls::{Answer, Call, Caller, Credentials, Request};
 use crate::groups::Identities;
 use crate::wal::Values;
 
 /// Bytes that are read at once.
-const READ_BYTES: usize = 64 << 10;
+pub(super) const READ_BYTES: usize = 64 << 10;
 /// How often a connection looks whether its user is still what he was, at most.
 const CREDENTIALS_PAUSE: Duration = Duration::from_secs(1);
 /// Answers that are written at once.
@@ -38,9 +38,11 @@ const VALUES_PER_WRITE_BYTES: usize = 1 << 20;
 
 /// Why a connection was closed by this side.
 #[derive(Debug, thiserror::Error)]
-enum Closed {
+pub(super) enum Closed {
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[error(transparent)]
+    Hadoop(#[from] ringfs_hadoop::frames::FrameError),
     #[error(transparent)]
     Frame(#[from] FrameError),
     #[error(transparent)]
@@ -83,7 +85,13 @@ async fn run(
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), Closed> {
     keep_alive(&stream)?;
-    let caller = timeout(FRAME_DEADLINE, greet(&mut stream, address, number, shared));
+    // The first bytes say which protocol is spoken.
+    let mut magic = [0; frame::MAGIC.len()];
+    timeout(FRAME_DEADLINE, stream.read_exact(&mut magic)).await.map_err(|_elapsed| Closed::Deadline)??;
+    if magic == ringfs_hadoop::frames::MAGIC {
+        return hadoop::serve(stream, address, number, shared, stopped).await;
+    }
+    let caller = timeout(FRAME_DEADLINE, greet(magic, &mut stream, address, number, shared));
     let caller = Arc::new(caller.await.map_err(|_elapsed| Closed::Deadline)??);
     let (reader, writer) = stream.into_split();
     let (answers, waiting) = mpsc::unbounded_channel();
@@ -115,6 +123,7 @@ fn keep_alive(stream: &TcpStream) -> io::Result<()> {
 }
 
 async fn greet(
+    magic: [u8; frame::MAGIC.len()],
     stream: &mut TcpStream,
     address: SocketAddr,
     connection: u64,
@@ -122,7 +131,8 @@ async fn greet(
 ) -> Result<Caller, Closed> {
     let cluster = shared.cluster;
     let mut prefix = [0; HELLO_PREFIX_BYTES];
-    stream.read_exact(&mut prefix).await?;
+    prefix[..magic.len()].copy_from_slice(&magic);
+    stream.read_exact(&mut prefix[magic.len()..]).await?;
     let prefix = Prefix::decode(&prefix, false)?;
     let mut body = vec![0; prefix.body_len];
     stream.read_exact(&mut body).await?;
@@ -147,13 +157,14 @@ async fn greet(
         credentials,
         address: address.ip(),
         role: hello.role,
+        renews_leases: false,
         nonce,
         is_datanode: AtomicBool::new(false),
     })
 }
 
 /// What a user is, looked up where waiting does no harm when it is not known.
-async fn credentials(identities: &Arc<Identities>, user: &str) -> io::Result<Arc<Credentials>> {
+pub(super) async fn credentials(identities: &Arc<Identities>, user: &str) -> io::Result<Arc<Credentials>> {
     if let Some((credentials, _)) = identities.known(user) {
         return Ok(credentials);
     }
@@ -162,18 +173,22 @@ async fn credentials(identities: &Arc<Identities>, user: &str) -> io::Result<Arc
 }
 
 /// Keeps what a connection knows of its user up to date, without making its calls wait.
-struct Watch {
+pub(super) struct Watch {
     looked_at: Instant,
     looking_up: Option<tokio::task::JoinHandle<Arc<Credentials>>>,
 }
 
 impl Watch {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { looked_at: Instant::now(), looking_up: None }
     }
 
     /// The caller as he is known now; another object when that has changed. A datanode's groups make no difference.
-    fn refresh(&mut self, caller: &Arc<Caller>, identities: &Arc<Identities>) -> Option<Arc<Caller>> {
+    pub(super) fn refresh(
+        &mut self,
+        caller: &Arc<Caller>,
+        identities: &Arc<Identities>,
+    ) -> Option<Arc<Caller>> {
         if caller.role == Role::Datanode || self.looked_at.elapsed() < CREDENTIALS_PAUSE {
             return None;
         }
@@ -316,7 +331,7 @@ async fn hand_over(decoded: &mut Decoded, shared: &Shared, in_flight: &Semaphore
     }
 }
 
-fn busy(call: Call) -> Answer {
+pub(super) fn busy(call: Call) -> Answer {
     let message = format!("too many calls of user {} wait", call.caller.user);
     Answer::ready(call.caller, call.header, Err(WireError::new(Code::Busy, message)))
 }

@@ -92,6 +92,7 @@ impl Bench {
             address: IpAddr::V4(Ipv4Addr::new(10, 0, 0, number + 1)),
             role: if is_datanode { Role::Datanode } else { Role::Client },
             nonce: NONCE,
+            renews_leases: false,
             is_datanode: AtomicBool::new(is_datanode),
         })
     }

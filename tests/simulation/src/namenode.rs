@@ -355,6 +355,7 @@ impl Namenode {
             address,
             role: hello.role,
             nonce,
+            renews_leases: false,
             is_datanode: AtomicBool::new(false),
         })
     }

@@ -113,6 +113,7 @@ impl Cluster {
             address,
             role: Role::Client,
             nonce: NONCE,
+            renews_leases: false,
             is_datanode: AtomicBool::new(false),
         })
     }

@@ -92,6 +92,7 @@ fn what_is_deleted_and_not_freed_is_reached_by_nobody() {
         address: [127, 0, 0, 1].into(),
         role: Role::Client,
         nonce: [3; 16],
+        renews_leases: false,
         is_datanode: AtomicBool::new(false),
     });
     fixture.next_call = 10_000;

@@ -37,6 +37,7 @@ fn somebody(session: u8, groups: &[&str]) -> Arc<Caller> {
         address: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
         role: Role::Client,
         nonce: [0; 16],
+        renews_leases: false,
         is_datanode: AtomicBool::new(false),
     })
 }

@@ -1,0 +1,101 @@
+//! The HDFS face of the namenode: `ClientProtocol` over Hadoop RPC, translated into native calls.
+//!
+//! A method is a function of its request that says what to ask the namespace, and what to make of the answer: a [`Step`].
+//! Most ask once; some ask again with what they were told. Nothing here reads or writes, and no rule of the namespace is here:
+//! `rpc/hadoop.rs` moves the bytes, `core` and `state` decide. docs/hdfs-compat.md lists the methods.
+
+mod convert;
+mod errors;
+mod files;
+mod methods;
+mod namespace;
+mod server;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use prost::Message;
+use ringfs_hadoop::frames::RemoteError;
+use ringfs_proto::WireError;
+use ringfs_proto::ids::{ClusterId, SessionId};
+use sha2::{Digest, Sha256};
+
+use crate::calls::{Question, Reply, Request};
+
+pub(crate) use methods::begin;
+
+/// What a call does next.
+pub(crate) enum Step {
+    /// It asks the namespace.
+    Ask(Ask),
+    /// It is answered, with an encoded response.
+    Done(Result<Vec<u8>, RemoteError>),
+}
+
+/// A question to the namespace.
+pub(crate) struct Ask {
+    /// What is asked.
+    pub request: Request,
+    /// In whose name leases are held and results are kept.
+    pub session: SessionId,
+    /// What is made of the answer.
+    pub then: Then,
+}
+
+/// What is made of an answer.
+pub(crate) type Then = Box<dyn FnOnce(Result<Reply, WireError>) -> Step + Send>;
+
+/// Whose call it is.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin {
+    /// The user.
+    pub user: Arc<str>,
+    /// Where from.
+    pub address: IpAddr,
+    /// The client's process.
+    pub session: SessionId,
+    /// The name of all blocks of this cluster.
+    pub pool: Arc<str>,
+}
+
+/// The name under which clients know the blocks of a cluster.
+pub(crate) fn pool_of(cluster: ClusterId) -> Arc<str> {
+    format!("BP-{cluster}").into()
+}
+
+/// The session of a client's process, by the id that its calls carry.
+pub(crate) fn session_of_client(id: &[u8]) -> SessionId {
+    SessionId(id.try_into().unwrap_or_else(|_| digest(id)))
+}
+
+/// The session of a client's writers, by its name.
+pub(crate) fn session_of_name(name: &str) -> SessionId {
+    SessionId(digest(name.as_bytes()))
+}
+
+fn digest(bytes: &[u8]) -> [u8; 16] {
+    let digest = Sha256::digest(bytes);
+    core::array::from_fn(|at| digest[at])
+}
+
+fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, RemoteError> {
+    M::decode(bytes).map_err(|error| errors::malformed(&error.to_string()))
+}
+
+fn done(response: &impl Message) -> Step {
+    Step::Done(Ok(response.encode_to_vec()))
+}
+
+fn failed(error: RemoteError) -> Step {
+    Step::Done(Err(error))
+}
+
+/// Asks the namespace, in the name of a session, and makes something of the answer.
+fn ask<Q: Question>(
+    session: SessionId,
+    question: Q,
+    then: impl FnOnce(Result<Q::Answer, WireError>) -> Step + Send + 'static,
+) -> Step {
+    let then = Box::new(move |result: Result<Reply, WireError>| then(result.and_then(Q::answer)));
+    Step::Ask(Ask { request: question.into_request(), session, then })
+}
