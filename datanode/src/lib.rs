@@ -10,6 +10,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod format;
+mod hadoop;
 pub mod link;
 pub mod machine;
 pub mod metrics;

@@ -2,21 +2,21 @@
 
 mod commands;
 mod compact;
-mod connection;
-mod copy;
-mod frames;
-mod next;
-mod open_files;
-mod packets;
+pub(crate) mod connection;
+pub(crate) mod copy;
+pub(crate) mod frames;
+pub(crate) mod next;
+pub(crate) mod open_files;
+pub(crate) mod packets;
 #[doc(hidden)]
 pub mod pipeline;
-mod read;
+pub(crate) mod read;
 mod recovery;
 mod reopen;
 mod scrub;
-mod signal;
+pub(crate) mod signal;
 mod watch;
-mod write;
+pub(crate) mod write;
 
 use std::rc::Rc;
 use std::sync::Arc;

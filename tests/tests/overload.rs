@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use ringfs_proto::Code;
@@ -51,10 +52,14 @@ fn write_and_read(cluster: &Cluster, path: &str) {
     pattern.check(0, &bytes);
 }
 
+/// This process has descriptors for one test of idle connections, not for two at once.
+static DESCRIPTORS: Mutex<()> = Mutex::new(());
+
 fn idle_connections_cost_little(engine: &'static str) {
     if !has_descriptors() {
         return;
     }
+    let _all_of_them = DESCRIPTORS.lock().unwrap_or_else(PoisonError::into_inner);
     let mut cluster = Cluster::start(&Options { engine, ..Options::default() });
     let idle = open_idle(&mut cluster.namenode);
     write_and_read(&cluster, "/beside/many/at/the/namenode");

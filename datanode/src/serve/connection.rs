@@ -4,6 +4,7 @@ use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use ringfs_hadoop::packets;
 use ringfs_proto::capability::Mode;
 use ringfs_proto::frame::{self, Header};
 use ringfs_proto::hello::{self, HelloReplyV1, HelloV1};
@@ -77,6 +78,13 @@ impl<E: Engine> Shard<E> {
     }
 
     async fn run(self: &Rc<Self>, connection: &mut Connection<E>) -> Result<(), Closed> {
+        match connection.frames.first::<4>().await? {
+            None => return Ok(()),
+            Some([high, low, ..]) if u16::from_be_bytes([high, low]) == packets::VERSION => {
+                return self.serve_hadoop(connection).await;
+            }
+            Some(_) => {}
+        }
         let hello: HelloV1 = connection.frames.hello(false).await?;
         let reply = self.greet(&hello);
         connection.out.extend(hello::encode_reply(&reply));

@@ -22,6 +22,9 @@ pub enum Closed {
     /// The stream has lost its frame boundary.
     #[error(transparent)]
     Frame(#[from] FrameError),
+    /// Bytes that no HDFS client sends.
+    #[error(transparent)]
+    Hadoop(#[from] ringfs_hadoop::packets::PacketError),
     /// No hello of ours.
     #[error(transparent)]
     Hello(#[from] HelloError),
@@ -91,6 +94,24 @@ impl<R: Reader> Frames<R> {
     /// The bytes of the last header, for passing the frame on.
     pub fn head(&self) -> &[u8] {
         &self.head
+    }
+
+    /// The first bytes of a connection, which stay; `None` when the peer has ended before.
+    pub async fn first<const N: usize>(&mut self) -> Result<Option<[u8; N]>, Closed> {
+        while self.end - self.begin < N {
+            let len = self.reader.read(&mut self.ahead[self.end..]).await?;
+            self.watch.progress();
+            if len == 0 {
+                return Ok(None);
+            }
+            self.end += len;
+        }
+        Ok(self.ahead[self.begin..self.end].first_chunk().copied())
+    }
+
+    /// Whether another byte comes; not when the peer has ended.
+    pub async fn has_more(&mut self) -> Result<bool, Closed> {
+        Ok(self.begin < self.end || self.refill().await?)
     }
 
     /// Receives a part of the payload.

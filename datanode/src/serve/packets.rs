@@ -15,9 +15,8 @@ use ringfs_proto::ops::Op;
 use ringfs_proto::wire::Message;
 
 use super::Shard;
-use super::connection::Connection;
 use super::frames::{Closed, Frames};
-use super::next::{Acks, Failure, Next};
+use super::next::{Acks, Failure};
 use super::pipeline::{Downstream, Group, Pipeline, Written};
 use super::signal::Signal;
 use crate::engine::{DIRECT_ALIGN, Engine, File, Writer};
@@ -101,19 +100,17 @@ impl<E: Engine> Writing<E> {
 }
 
 impl<E: Engine> Shard<E> {
-    /// Moves packets until the last is acknowledged. When it returns, no write of this replica is in flight.
-    pub(super) async fn transfer(
+    /// Moves packets until the last is acknowledged. When it returns, no write of this replica is in flight. `receive` and
+    /// `acknowledge` speak with the writer.
+    pub(crate) async fn transfer(
         &self,
-        connection: &mut Connection<E>,
-        header: &Header,
         writing: &Writing<E>,
-        next: Option<&mut Next<E>>,
+        acks: Option<Acks<'_, E>>,
+        receive: impl Future<Output = Result<(), Ended>>,
+        acknowledge: impl Future<Output = Result<(), Ended>>,
     ) -> Result<(), Ended> {
-        let Connection { frames, writer, out } = connection;
-        let (acks, next_writer) = next.map(Next::halves).unzip();
+        self.metrics.writes_active.add(1);
         let exchange = async {
-            let receive = self.receive(frames, header, writing, next_writer);
-            let acknowledge = self.acknowledge(writer, out, header, writing);
             let peers =
                 async { try_zip(receive, try_zip(take_acks(acks, writing), acknowledge)).await.map(drop) };
             let result = or(writing.cut_off(), peers).await;
@@ -125,14 +122,16 @@ impl<E: Engine> Shard<E> {
             writing.stop_if_failed(&result);
             result
         };
-        match zip(store, exchange).await {
+        let ended = match zip(store, exchange).await {
             (Err(failure), _) => Err(failure),
             (Ok(()), exchanged) => exchanged,
-        }
+        };
+        self.metrics.writes_active.sub(1);
+        ended
     }
 
     /// Receives packets until the last.
-    async fn receive(
+    pub(super) async fn receive(
         &self,
         frames: &mut Frames<E::Reader>,
         header: &Header,
@@ -305,7 +304,7 @@ impl<E: Engine> Shard<E> {
     }
 
     /// Acknowledges what this node has written and all behind it have acknowledged, until the replica is finalized.
-    async fn acknowledge(
+    pub(super) async fn acknowledge(
         &self,
         writer: &mut E::Writer,
         out: &mut Vec<u8>,

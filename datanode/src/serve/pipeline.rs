@@ -153,6 +153,11 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> Pipeline<B> {
         pipeline
     }
 
+    /// Where the next packet begins.
+    pub fn received(&self) -> u64 {
+        self.tail.length
+    }
+
     /// Checks a packet against what was received so far.
     ///
     /// # Errors

@@ -23,17 +23,18 @@ use crate::engine::{DIRECT_ALIGN, Engine, File, Writer};
 use crate::store::replica::Tail;
 
 /// Block data in one part of a range.
-const PART_BYTES: u64 = 1 << 20;
+pub(crate) const PART_BYTES: u64 = 1 << 20;
 /// How far ahead of what is sent the kernel is told to read.
 const READ_AHEAD_BYTES: u64 = 4 << 20;
 
 /// What is to be sent of a range.
-struct Plan<E: Engine> {
-    file: Rc<OpenFile<E>>,
+pub(crate) struct Plan<E: Engine> {
+    /// The replica.
+    pub file: Rc<OpenFile<E>>,
     /// First byte, at a chunk's beginning.
-    begin: u64,
+    pub begin: u64,
     /// Behind the last byte, at a chunk's or the replica's end.
-    until: u64,
+    pub until: u64,
     /// For an open replica, its length and the checksum of its last chunk at one moment.
     open: Option<Tail>,
 }
@@ -107,13 +108,17 @@ impl<E: Engine> Shard<E> {
                 is_last,
             };
             let more = !(is_last && is_last_range);
-            self.send_part(connection, header, &plan, &part, &checksums, more).await?;
+            let head = |out: &mut Vec<u8>| begin_part(out, header, &part, more);
+            if let Err(error) = self.send_part(connection, &plan, &part, checksums.as_ref(), head).await? {
+                return self.fail_range(connection, header, index, !more, &error).await;
+            }
             at += len;
         }
         Ok(())
     }
 
-    async fn plan(&self, range: &ReadRangeV1) -> Result<Plan<E>, WireError> {
+    /// Finds what is to be sent.
+    pub(crate) async fn plan(&self, range: &ReadRangeV1) -> Result<Plan<E>, WireError> {
         self.check(&range.capability, Mode::Read, range.block, range.stamp)?;
         let missing =
             || WireError::new(Code::BlockMissing, format!("no replica of block {} here", range.block));
@@ -153,7 +158,12 @@ impl<E: Engine> Shard<E> {
     }
 
     /// The stored checksums of a part. That of an open replica's partial last chunk is kept beside its length.
-    async fn checksums(&self, plan: &Plan<E>, at: u64, len: u64) -> Result<E::ReadBuffer, WireError> {
+    pub(crate) async fn checksums(
+        &self,
+        plan: &Plan<E>,
+        at: u64,
+        len: u64,
+    ) -> Result<E::ReadBuffer, WireError> {
         let layout = &plan.file.layout;
         let count = chunk_count(len as usize, layout.chunk_bytes);
         let offset = layout.checksum_offset(at / u64::from(layout.chunk_bytes));
@@ -167,23 +177,23 @@ impl<E: Engine> Shard<E> {
         })
     }
 
-    async fn send_part(
+    /// Sends a part behind its head. The inner error is that of its data: nothing of the part was sent.
+    pub(crate) async fn send_part(
         &self,
         connection: &mut Connection<E>,
-        header: &Header,
         plan: &Plan<E>,
         part: &RangeDataV1,
-        checksums: &E::ReadBuffer,
-        more: bool,
-    ) -> Result<(), Closed> {
+        checksums: &[u8],
+        head: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<Result<(), WireError>, Closed> {
         let (file, layout) = (&plan.file, &plan.file.layout);
         let offset = layout.data_offset() + part.offset;
         let len = part.data_len as usize;
         let mut stored = [0; CHECKSUM_BYTES];
-        let whole = self.split_tail(plan, part, checksums.as_ref(), &mut stored);
+        let whole = self.split_tail(plan, part, checksums, &mut stored);
         let is_resident = plan.open.is_none() && file.buffered.is_resident(offset, len as u64);
         if is_resident {
-            begin_part(connection, header, part, more);
+            head(&mut connection.out);
             connection.send(&[whole, &stored[..part.checksums_len as usize - whole.len()]]).await?;
             connection.frames.watch().set_busy(true);
             connection.writer.send_file(&file.buffered, offset, len).await?;
@@ -197,15 +207,15 @@ impl<E: Engine> Shard<E> {
             }
             let (data, skip) = match self.data(plan, offset, len).await {
                 Ok(data) => data,
-                Err(error) => return self.fail_range(connection, header, part.range, !more, &error).await,
+                Err(error) => return Ok(Err(error)),
             };
-            begin_part(connection, header, part, more);
+            head(&mut connection.out);
             let mut sums = whole.to_vec();
             sums.extend(&stored[..part.checksums_len as usize - whole.len()]);
             connection.send(&[&sums, &data.as_ref()[skip..skip + len]]).await?;
         }
         self.metrics.read_bytes.add(len as u64);
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Splits off the checksum of an open replica's partial last chunk, which is not the one in the file.
@@ -218,6 +228,7 @@ impl<E: Engine> Shard<E> {
     ) -> &'a [u8] {
         let end = part.offset + u64::from(part.data_len);
         match plan.open {
+            _ if checksums.is_empty() => checksums,
             Some(tail) if end == tail.length && !end.is_multiple_of(u64::from(part.chunk_bytes)) => {
                 *stored = tail.crc.to_be_bytes();
                 &checksums[..checksums.len() - CHECKSUM_BYTES]
@@ -284,17 +295,17 @@ impl<E: Engine> Shard<E> {
             data_len: error.message.len() as u32,
             is_last: true,
         };
-        begin_part(connection, header, &part, !is_last_range);
+        begin_part(&mut connection.out, header, &part, !is_last_range);
         connection.send(&[error.message.as_bytes()]).await
     }
 }
 
-/// Puts the head of a part into the connection's memory.
-fn begin_part<E: Engine>(connection: &mut Connection<E>, header: &Header, part: &RangeDataV1, more: bool) {
+/// Appends the head of a part.
+fn begin_part(out: &mut Vec<u8>, header: &Header, part: &RangeDataV1, more: bool) {
     let mut reply = header.reply();
     reply.flags |= if more { flags::MORE } else { 0 };
     let payload_len = part.checksums_len as usize + part.data_len as usize;
-    frame::append(&mut connection.out, reply, payload_len, |meta| part.encode_into(meta));
+    frame::append(out, reply, payload_len, |meta| part.encode_into(meta));
 }
 
 /// What the reader allows to be sent.

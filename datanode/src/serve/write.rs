@@ -76,10 +76,11 @@ impl<E: Engine> Shard<E> {
         let reply = WriteOpenReplyV1 { code: 0, failed_node: 0, message: String::new() };
         let ended = match connection.reply(header, Ok(reply)).await {
             Ok(()) => {
-                self.metrics.writes_active.add(1);
-                let ended = self.transfer(connection, header, &writing, next.as_mut()).await;
-                self.metrics.writes_active.sub(1);
-                ended
+                let Connection { frames, writer, out } = connection;
+                let (acks, next_writer) = next.as_mut().map(Next::halves).unzip();
+                let receive = self.receive(frames, header, &writing, next_writer);
+                let acknowledge = self.acknowledge(writer, out, header, &writing);
+                self.transfer(&writing, acks, receive, acknowledge).await
             }
             Err(closed) => Err(Ended::Connection(closed)),
         };
@@ -106,7 +107,7 @@ impl<E: Engine> Shard<E> {
 
     /// Checks the request, sets up the rest of the pipeline, and opens the replica here. In this order, so that no replica
     /// is held while a peer is waited for.
-    async fn open_pipeline(
+    pub(crate) async fn open_pipeline(
         self: &Rc<Self>,
         request: &WriteOpenRequestV1,
         header: &Header,
@@ -212,7 +213,7 @@ impl<E: Engine> Shard<E> {
     }
 
     /// Gives back what the pipeline held; last the seat: whoever has it next finds everything in order.
-    async fn close(&self, writing: Writing<E>) {
+    pub(crate) async fn close(&self, writing: Writing<E>) {
         let Writing { seat, created, data, head, pipeline, .. } = writing;
         for buffer in pipeline.into_inner().into_buffers() {
             self.engine.recycle(buffer);

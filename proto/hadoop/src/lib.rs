@@ -34,3 +34,4 @@ pub mod transfer {
 }
 
 pub mod frames;
+pub mod packets;
