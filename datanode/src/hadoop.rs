@@ -4,8 +4,10 @@
 //! the messages, the packets and the acks of HDFS. The rest of a pipeline is spoken to natively. docs/hdfs-compat.md says what is
 //! served.
 
+mod checksum;
 mod convert;
 mod read;
+mod rpc;
 mod write;
 
 use std::rc::Rc;
@@ -31,6 +33,8 @@ impl<E: Engine> Shard<E> {
             match operation {
                 Operation::Read => self.read_block(connection, &message).await?,
                 Operation::Write => self.write_block(connection, &message).await?,
+                Operation::Checksum => self.checksum_block(connection, &message).await?,
+                Operation::Transfer => self.transfer_block(connection, &message).await?,
                 other => {
                     let message = format!("{other:?} is not supported");
                     packets::append_refusal(&mut connection.out, Status::ErrorUnsupported, message);

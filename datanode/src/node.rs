@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringfs_proto::capability::{Capability, CapabilityBytes, CapabilityError, ClusterKey, Mode};
 use ringfs_proto::hello::{HelloV1, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN, Role};
@@ -37,6 +37,8 @@ pub struct Node {
     pub commands: Commands,
     /// Which blocks are being written.
     pub written: Arc<WrittenBlocks>,
+    /// When its process began.
+    pub started: Instant,
     clock_offset_s: AtomicI64,
     connections: AtomicUsize,
     writers: AtomicUsize,
@@ -63,6 +65,7 @@ impl Node {
             metrics: (0..shards).map(|_| Arc::default()).collect(),
             commands: Commands::new(shards),
             written: Arc::default(),
+            started: Instant::now(),
             clock_offset_s: AtomicI64::new(UNKNOWN),
             connections: AtomicUsize::new(0),
             writers: AtomicUsize::new(0),

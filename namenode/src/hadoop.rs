@@ -4,6 +4,10 @@
 //! Most ask once; some ask again with what they were told. Nothing here reads or writes, and no rule of the namespace is here:
 //! `rpc/hadoop.rs` moves the bytes, `core` and `state` decide. docs/hdfs-compat.md lists the methods.
 
+#![allow(clippy::needless_pass_by_value, reason = "every method is given its request")]
+
+mod absent;
+mod attributes;
 mod convert;
 mod errors;
 mod files;
@@ -11,7 +15,6 @@ mod methods;
 mod namespace;
 mod server;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use prost::Message;
@@ -48,10 +51,6 @@ pub(crate) type Then = Box<dyn FnOnce(Result<Reply, WireError>) -> Step + Send>;
 /// Whose call it is.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
-    /// The user.
-    pub user: Arc<str>,
-    /// Where from.
-    pub address: IpAddr,
     /// The client's process.
     pub session: SessionId,
     /// The name of all blocks of this cluster.

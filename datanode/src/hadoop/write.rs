@@ -9,7 +9,9 @@ use std::io::IoSlice;
 use std::rc::Rc;
 
 use ringfs_hadoop::packets::{self, HEARTBEAT, Packet};
-use ringfs_hadoop::transfer::{BlockConstructionStage, BlockOpResponse, OpWriteBlock, Status};
+use ringfs_hadoop::transfer::{
+    BlockConstructionStage, BlockOpResponse, OpTransferBlock, OpWriteBlock, Status,
+};
 use ringfs_proto::checksum::{CHECKSUM_BYTES, ChecksumType};
 use ringfs_proto::frame::{self, Header};
 use ringfs_proto::ids::{CallId, Stamp};
@@ -83,6 +85,20 @@ impl<E: Engine> Shard<E> {
             }
         };
         let welcome = BlockOpResponse { first_bad_link: Some(String::new()), ..BlockOpResponse::default() };
+        if operation.stage() == BlockConstructionStage::PipelineCloseRecovery {
+            let finished = self.finish_pipeline(&writing, next.as_mut()).await;
+            self.close(writing).await;
+            let answer = match finished {
+                Ok(()) => welcome,
+                Err(Ended::Connection(closed)) => return Err(closed),
+                Err(Ended::Failure(Failure { error, node })) => refusal(&operation, error, node),
+                Err(Ended::Fenced | Ended::Stopped) => {
+                    let message = format!("a later stamp than {} has the replica", request.stamp);
+                    refusal(&operation, WireError::new(Code::StampMismatch, message), 0)
+                }
+            };
+            return connection.accept(&answer).await;
+        }
         let ledger = RefCell::default();
         let ended = match connection.accept(&welcome).await {
             Ok(()) => {
@@ -117,6 +133,60 @@ impl<E: Engine> Shard<E> {
         }
     }
 
+    /// Ends a block of which all data was received before: the last packet is made here.
+    async fn finish_pipeline(&self, writing: &Writing<E>, next: Option<&mut Next<E>>) -> Result<(), Ended> {
+        let (acks, next_writer) = next.map(Next::halves).unzip();
+        let offset = writing.pipeline.borrow().received();
+        let last =
+            WritePacketV1 { sequence: 0, offset, checksums_len: 0, data_len: 0, flags: packet_flags::LAST };
+        let receive = async {
+            let (buffer, _) = writing.signal.until(|| writing.pipeline.borrow_mut().take_room(0)).await;
+            writing.pipeline.borrow().check(&last, 0).map_err(Failure::here)?;
+            if let Some(next) = next_writer {
+                let mut out = Vec::new();
+                let header = Header::request(Op::WritePacket, CallId(1));
+                frame::append(&mut out, header, 0, |meta| last.encode_into(meta));
+                let passed_on = next.write_all_vectored(&[IoSlice::new(&out)]).await;
+                passed_on.map_err(|error| Failure::next(format!("pass the last packet on: {error}")))?;
+            }
+            writing.pipeline.borrow_mut().put_back(buffer, &last, &[]);
+            writing.signal.notify();
+            Ok(())
+        };
+        let acknowledge = async {
+            while !writing.signal.until(|| writing.pipeline.borrow_mut().take_ackable()).await.is_finalized {}
+            Ok(())
+        };
+        self.transfer(writing, acks, receive, acknowledge).await
+    }
+
+    /// Answers `TRANSFER_BLOCK`: copies what is acknowledged of an open replica to nodes that join its pipeline.
+    pub(super) async fn transfer_block(
+        self: &Rc<Self>,
+        connection: &mut Connection<E>,
+        message: &[u8],
+    ) -> Result<(), Closed> {
+        let operation: OpTransferBlock = decode(message)?;
+        match self.copy_to(&operation).await {
+            Ok(()) => connection.accept(&BlockOpResponse::default()).await,
+            Err(error) => connection.refuse(error).await,
+        }
+    }
+
+    async fn copy_to(self: &Rc<Self>, operation: &OpTransferBlock) -> Result<(), WireError> {
+        let header = &operation.header.base_header;
+        let storages = |at: usize| operation.target_storage_ids.get(at);
+        let targets = operation.targets.iter().enumerate();
+        let targets =
+            targets.map(|(at, target)| convert::node(target, storages(at))).collect::<Result<_, _>>()?;
+        self.copy_open(
+            convert::capability(header.token.as_ref())?,
+            convert::block_ref(&header.block),
+            targets,
+        )
+        .await
+    }
+
     /// The native request that an operation means.
     fn open_request(&self, operation: &OpWriteBlock) -> Result<WriteOpenRequestV1, WireError> {
         let header = &operation.header.base_header;
@@ -127,7 +197,8 @@ impl<E: Engine> Shard<E> {
             BlockConstructionStage::PipelineSetupCreate => (block.stamp, WriteStage::Create),
             BlockConstructionStage::PipelineSetupAppend
             | BlockConstructionStage::PipelineSetupAppendRecovery
-            | BlockConstructionStage::PipelineSetupStreamingRecovery => {
+            | BlockConstructionStage::PipelineSetupStreamingRecovery
+            | BlockConstructionStage::PipelineCloseRecovery => {
                 (new_stamp.max(block.stamp), WriteStage::Recover(recover))
             }
             other => return Err(WireError::new(Code::Unsupported, format!("stage {other:?} is not served"))),

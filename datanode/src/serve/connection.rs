@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use ringfs_hadoop::packets;
+use ringfs_hadoop::{frames, packets};
 use ringfs_proto::capability::Mode;
 use ringfs_proto::frame::{self, Header};
 use ringfs_proto::hello::{self, HelloReplyV1, HelloV1};
@@ -83,6 +83,7 @@ impl<E: Engine> Shard<E> {
             Some([high, low, ..]) if u16::from_be_bytes([high, low]) == packets::VERSION => {
                 return self.serve_hadoop(connection).await;
             }
+            Some(frames::MAGIC) => return self.serve_hadoop_rpc(connection).await,
             Some(_) => {}
         }
         let hello: HelloV1 = connection.frames.hello(false).await?;

@@ -87,13 +87,26 @@ impl<E: Engine> Shard<E> {
         let request = TransferReplicaRequestV1::decode(meta)
             .map_err(|error| WireError::new(Code::Malformed, error.to_string()))?;
         let TransferReplicaRequestV1 { capability, block, targets } = request;
+        self.copy_open(capability, block, targets).await?;
+        Ok(DoneV1 { index: LogIndex(0) })
+    }
+
+    /// Copies the first bytes of an open replica to nodes that join its pipeline.
+    ///
+    /// # Errors
+    /// As [`Self::copy`]; `Busy`, and those of a capability.
+    pub(crate) async fn copy_open(
+        self: &Rc<Self>,
+        capability: CapabilityBytes,
+        block: BlockRefV1,
+        targets: Vec<PipelineNodeV1>,
+    ) -> Result<(), WireError> {
         self.check(&capability, Mode::Write, block.block, block.stamp)?;
         let copy = Copy { block, cut_from: None, capability, targets, stage: WriteStage::CopyOpen };
         let Some(_permit) = self.node.take_copy() else {
             return Err(WireError::new(Code::Busy, "too many replicas are being copied from here"));
         };
-        self.copy(&copy).await?;
-        Ok(DoneV1 { index: LogIndex(0) })
+        self.copy(&copy).await
     }
 
     /// Copies a replica; returns when every target has it.

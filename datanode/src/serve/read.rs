@@ -238,7 +238,7 @@ impl<E: Engine> Shard<E> {
     }
 
     /// The data of a part, and how many bytes of what was read come before it.
-    async fn data(
+    pub(crate) async fn data(
         &self,
         plan: &Plan<E>,
         offset: u64,

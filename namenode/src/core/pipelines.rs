@@ -2,7 +2,7 @@
 //! `updatePipeline`, `getAdditionalDatanode`).
 
 use ringfs_proto::capability::Mode;
-use ringfs_proto::ids::{DatanodeId, InodeId, Stamp, StorageId};
+use ringfs_proto::ids::{BlockId, DatanodeId, InodeId, Stamp, StorageId};
 use ringfs_proto::limits::PIPELINE_NODES_MAX;
 use ringfs_proto::meta::namespace::{
     AckedReplicaV1, AddDatanodesReplyV1, AddDatanodesRequestV1, BlockRefV1, UpdateBlockForPipelineReplyV1,
@@ -18,12 +18,19 @@ use crate::state::{BlockView, Slot};
 use crate::wal::record::{ChangeV1, NewStampV1, UpdatePipelineV1};
 
 impl Core {
+    /// The file that a writer means: HDFS clients name its block alone.
+    fn file_of(&self, inode: InodeId, block: BlockId) -> InodeId {
+        let of_block = || self.state.block(block).map(|(_, file)| file.inode);
+        if inode == InodeId(0) { of_block().unwrap_or(inode) } else { inode }
+    }
+
     pub(super) fn filter_new_stamp(
         &mut self,
         request: &UpdateBlockForPipelineRequestV1,
         call: &Call,
     ) -> Result<ChangeV1, WireError> {
         let UpdateBlockForPipelineRequestV1 { inode, block } = *request;
+        let inode = self.file_of(inode, block.block);
         self.check_safe_mode(&format!("get a stamp for block {}", block.block))?;
         self.check_writer(inode, call.caller.session, Some(block))?;
         let stamp = self.next_stamp();
@@ -36,6 +43,7 @@ impl Core {
         call: &Call,
     ) -> Result<ChangeV1, WireError> {
         let UpdatePipelineRequestV1 { inode, old, stamp, .. } = *request;
+        let inode = self.file_of(inode, old.block);
         self.check_safe_mode(&format!("update the pipeline of block {}", old.block))?;
         self.check_not_recovering(inode, call.caller.session)?;
         self.state.check_lease(inode, call.caller.session)?;
@@ -84,6 +92,7 @@ impl Core {
         now: Now,
     ) -> Result<AddDatanodesReplyV1, WireError> {
         let AddDatanodesRequestV1 { inode, block, .. } = *request;
+        let inode = self.file_of(inode, block);
         self.check_safe_mode(&format!("add datanodes to the pipeline of block {block}"))?;
         self.check_not_recovering(inode, call.caller.session)?;
         self.state.check_lease(inode, call.caller.session)?;

@@ -4,7 +4,8 @@ use ringfs_hadoop::hdfs::{
     DatanodeId, DatanodeInfo, ExtendedBlock, FileType, FsPermission, HdfsFileStatus, LocatedBlock,
     LocatedBlocks, StorageType, Token,
 };
-use ringfs_proto::ids::{BlockId, Stamp};
+use ringfs_proto::capability::CapabilityBytes;
+use ringfs_proto::ids::{BlockId, Stamp, StorageId};
 use ringfs_proto::meta::namespace::{BlockRefV1, FileKind, FileStatusV1, LocatedBlockV1, NodeV1};
 
 /// Where all nodes are, as far as clients are told.
@@ -88,8 +89,24 @@ pub(super) fn located(pool: &str, located: &LocatedBlockV1) -> LocatedBlock {
     }
 }
 
+/// A block without places: what a writer needs to go on with it.
+pub(super) fn unplaced(pool: &str, of: BlockRefV1, capability: CapabilityBytes) -> LocatedBlock {
+    LocatedBlock {
+        b: block(pool, of),
+        offset: u64::MAX,
+        corrupt: false,
+        block_token: Token { password: capability.to_vec().into(), ..Token::default() },
+        ..LocatedBlock::default()
+    }
+}
+
+/// The storage of a name.
+pub(super) fn storage_of(name: &str) -> Option<StorageId> {
+    name.strip_prefix("DS-")?.parse().ok()
+}
+
 /// The name of a storage.
-pub(super) fn storage_name(storage: ringfs_proto::ids::StorageId) -> String {
+pub(super) fn storage_name(storage: StorageId) -> String {
     format!("DS-{storage}")
 }
 

@@ -1,23 +1,27 @@
 //! Files and their blocks: made, written, read.
 
 use ringfs_hadoop::client::*;
-use ringfs_hadoop::hdfs::{CreateFlag, DatanodeInfo};
+use ringfs_hadoop::hdfs::{CorruptFileBlocks, CreateFlag, DatanodeInfo, OpenFilesBatchResponse, StorageType};
 use ringfs_proto::checksum::ChecksumType;
 use ringfs_proto::ids::{BlockId, DatanodeId, InodeId, SessionId};
+use ringfs_proto::meta::changes::{AppendRequestV1, ConcatRequestV1, TruncateRequestV1};
 use ringfs_proto::meta::namespace::{
-    AbandonBlockRequestV1, AddBlockRequestV1, CompleteRequestV1, CreateRequestV1, FileRefV1,
-    GetBlockLocationsReplyV1, GetBlockLocationsRequestV1, RecoverLeaseRequestV1, RenewLeaseRequestV1,
+    AbandonBlockRequestV1, AckedReplicaV1, AddBlockRequestV1, AddDatanodesRequestV1, BadReplicaV1,
+    BlockRefV1, CompleteRequestV1, CreateRequestV1, FileKind, FileRefV1, GetBlockLocationsReplyV1,
+    GetBlockLocationsRequestV1, RecoverLeaseRequestV1, RenewLeaseRequestV1, ReportBadBlocksRequestV1,
+    UpdateBlockForPipelineRequestV1, UpdatePipelineRequestV1,
 };
+use ringfs_proto::meta::tree::{ListCorruptFilesRequestV1, ListOpenFilesRequestV1, OpenFileV1};
 use ringfs_proto::{Code, WireError};
 
-use super::errors::{FILE_ALREADY_EXISTS, of_wire, of_wire_but};
+use super::errors::{FILE_ALREADY_EXISTS, ILLEGAL_ARGUMENT, of_wire, of_wire_but};
 use super::namespace::{mode, nothing, stat};
 use super::{Origin, Step, ask, convert, done, failed, session_of_name};
 
 /// Bytes per checksum of what HDFS clients write.
 pub(super) const CHUNK_BYTES: u32 = 512;
 
-pub(super) fn create(request: CreateRequest, origin: &Origin) -> Step {
+pub(super) fn create(request: CreateRequest, _: &Origin) -> Step {
     let masked = mode(request.masked.perm);
     let create = CreateRequestV1 {
         path: request.src,
@@ -121,6 +125,184 @@ pub(super) fn recover_lease(request: RecoverLeaseRequest, _: &Origin) -> Step {
         Ok(reply) => done(&RecoverLeaseResponse { result: reply.is_closed }),
         Err(error) => failed(of_wire(error)),
     })
+}
+
+pub(super) fn append(request: AppendRequest, origin: &Origin) -> Step {
+    let (session, pool) = (session_of_name(&request.client_name), origin.pool.clone());
+    let new_block = request.flag() & CreateFlag::NewBlock as u32 != 0;
+    ask(session, AppendRequestV1 { path: request.src, new_block }, move |result| match result {
+        Ok(reply) => {
+            // What is kept in the log is never written on: what is appended begins a block behind it.
+            let last = reply.last.filter(|last| last.inline.is_none());
+            done(&AppendResponse {
+                block: last.map(|last| convert::located(&pool, &last)),
+                stat: Some(convert::status(&reply.status, "")),
+            })
+        }
+        Err(error) => failed(of_wire_but(error, &[(Code::IsADirectory, FILE_ALREADY_EXISTS)])),
+    })
+}
+
+pub(super) fn truncate(request: TruncateRequest, _: &Origin) -> Step {
+    let truncate = TruncateRequestV1 { path: request.src, length: request.new_length };
+    ask(session_of_name(&request.client_name), truncate, |result| match result {
+        Ok(reply) => done(&TruncateResponse { result: reply.is_done }),
+        Err(error) => failed(of_wire_but(error, &[(Code::InvalidArgument, ILLEGAL_ARGUMENT)])),
+    })
+}
+
+pub(super) fn concat(request: ConcatRequest, origin: &Origin) -> Step {
+    let concat = ConcatRequestV1 { target: request.trg, sources: request.srcs };
+    ask(origin.session, concat, |result| match result {
+        Ok(_) => done(&ConcatResponse {}),
+        Err(error) => failed(of_wire_but(error, &[(Code::InvalidArgument, ILLEGAL_ARGUMENT)])),
+    })
+}
+
+/// The file of a block whose path and inode a client does not name.
+const OF_THE_BLOCK: InodeId = InodeId(0);
+
+pub(super) fn update_block_for_pipeline(request: UpdateBlockForPipelineRequest, origin: &Origin) -> Step {
+    let pool = origin.pool.clone();
+    let update =
+        UpdateBlockForPipelineRequestV1 { inode: OF_THE_BLOCK, block: convert::block_ref(&request.block) };
+    ask(session_of_name(&request.client_name), update, move |result| match result {
+        Ok(reply) => {
+            let block = BlockRefV1 { stamp: reply.stamp, ..reply.block };
+            done(&UpdateBlockForPipelineResponse { block: convert::unplaced(&pool, block, reply.capability) })
+        }
+        Err(error) => failed(of_wire(error)),
+    })
+}
+
+pub(super) fn update_pipeline(request: UpdatePipelineRequest, _: &Origin) -> Step {
+    let (old, new) = (convert::block_ref(&request.old_block), convert::block_ref(&request.new_block));
+    let nodes = request.new_nodes.iter().map(|node| node.datanode_uuid.as_str());
+    let update = UpdatePipelineRequestV1 {
+        inode: OF_THE_BLOCK,
+        old: BlockRefV1 { length: new.length, ..old },
+        stamp: new.stamp,
+        nodes: replicas(nodes, &request.storage_i_ds),
+    };
+    ask(session_of_name(&request.client_name), update, |result| {
+        nothing(result.map(drop), &UpdatePipelineResponse {})
+    })
+}
+
+/// Replicas by the names of their nodes and storages. Who is not known here has none.
+fn replicas<'a>(nodes: impl Iterator<Item = &'a str>, storages: &[String]) -> Vec<AckedReplicaV1> {
+    let known = nodes.zip(storages).filter_map(|(datanode, storage)| {
+        Some(AckedReplicaV1 { datanode: datanode.parse().ok()?, storage: convert::storage_of(storage)? })
+    });
+    known.collect()
+}
+
+pub(super) fn get_additional_datanode(request: GetAdditionalDatanodeRequest, origin: &Origin) -> Step {
+    let pool = origin.pool.clone();
+    let block = convert::block_ref(&request.blk);
+    let existing_nodes = request.existings;
+    let existing_storages = request.existing_storage_uuids;
+    let ids = existing_nodes.iter().map(|info| info.id.datanode_uuid.as_str());
+    let add = AddDatanodesRequestV1 {
+        inode: OF_THE_BLOCK,
+        block: block.block,
+        existing: replicas(ids, &existing_storages),
+        excluded: datanodes(&request.excludes),
+        count: u16::try_from(request.num_additional_nodes).unwrap_or(u16::MAX),
+    };
+    ask(session_of_name(&request.client_name), add, move |result| match result {
+        Ok(reply) => {
+            let mut located = convert::unplaced(&pool, block, reply.capability);
+            located.locs = existing_nodes;
+            located.storage_i_ds = existing_storages;
+            for node in &reply.nodes {
+                located.locs.push(convert::node(node));
+                located.storage_i_ds.push(convert::storage_name(node.storage));
+            }
+            located.storage_types = vec![StorageType::Disk as i32; located.locs.len()];
+            located.is_cached = vec![false; located.locs.len()];
+            done(&GetAdditionalDatanodeResponse { block: located })
+        }
+        Err(error) => failed(of_wire(error)),
+    })
+}
+
+pub(super) fn report_bad_blocks(request: ReportBadBlocksRequest, origin: &Origin) -> Step {
+    let replicas = request.blocks.iter().flat_map(|located| {
+        let block = convert::block_ref(&located.b);
+        let nodes = located.locs.iter().zip(&located.storage_i_ds);
+        nodes.filter_map(move |(node, storage)| {
+            let datanode = node.id.datanode_uuid.parse().ok()?;
+            Some(BadReplicaV1 { block, datanode, storage: convert::storage_of(storage)? })
+        })
+    });
+    let report = ReportBadBlocksRequestV1 { replicas: replicas.collect() };
+    ask(origin.session, report, |result| nothing(result.map(drop), &ReportBadBlocksResponse {}))
+}
+
+pub(super) fn get_located_file_info(request: GetLocatedFileInfoRequest, origin: &Origin) -> Step {
+    let (session, pool) = (origin.session, origin.pool.clone());
+    stat(origin, request.src().to_owned(), move |result| {
+        let status = match result {
+            Ok(status) => status,
+            Err(error) if matches!(error.code, Code::NotFound | Code::NotADirectory) => {
+                return done(&GetLocatedFileInfoResponse { fs: None });
+            }
+            Err(error) => return failed(of_wire(error)),
+        };
+        if status.kind == FileKind::Directory {
+            return done(&GetLocatedFileInfoResponse { fs: Some(convert::status(&status, "")) });
+        }
+        let file = FileRefV1::Inode(status.inode);
+        let located = GetBlockLocationsRequestV1 { file, offset: 0, length: u64::MAX };
+        ask(session, located, move |result| match result {
+            Ok(reply) => {
+                let mut fs = convert::status(&reply.status, "");
+                let is_all = has_last(&reply, u64::MAX);
+                fs.locations = Some(convert::locations(&pool, &reply.status, &reply.blocks, is_all));
+                done(&GetLocatedFileInfoResponse { fs: Some(fs) })
+            }
+            Err(error) => failed(of_wire(error)),
+        })
+    })
+}
+
+pub(super) fn list_open_files(request: ListOpenFilesRequest, origin: &Origin) -> Step {
+    let path = request.path().to_owned();
+    let path = if path.is_empty() { "/".to_owned() } else { path };
+    let (after, types) = (InodeId(request.id.max(0).cast_unsigned()), request.types);
+    ask(origin.session, ListOpenFilesRequestV1 { path, after, entries_max: 0 }, move |result| match result {
+        Ok(reply) => {
+            let entry = |file: OpenFileV1| OpenFilesBatchResponse {
+                id: file.inode.0.cast_signed(),
+                path: file.path,
+                client_name: file.session.to_string(),
+                client_machine: file.host,
+            };
+            done(&ListOpenFilesResponse {
+                entries: reply.files.into_iter().map(entry).collect(),
+                has_more: reply.next.is_some(),
+                types,
+            })
+        }
+        Err(error) => failed(of_wire(error)),
+    })
+}
+
+pub(super) fn list_corrupt_file_blocks(request: ListCorruptFileBlocksRequest, origin: &Origin) -> Step {
+    let cookie = request.cookie().parse().unwrap_or(0);
+    ask(
+        origin.session,
+        ListCorruptFilesRequestV1 { path: request.path, cookie },
+        move |result| match result {
+            Ok(reply) => {
+                let cookie = reply.next.unwrap_or(cookie).to_string();
+                let files = reply.files.into_iter().map(|file| file.path).collect();
+                done(&ListCorruptFileBlocksResponse { corrupt: CorruptFileBlocks { files, cookie } })
+            }
+            Err(error) => failed(of_wire(error)),
+        },
+    )
 }
 
 pub(super) fn get_block_locations(request: GetBlockLocationsRequest, origin: &Origin) -> Step {

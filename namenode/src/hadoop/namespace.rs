@@ -1,8 +1,12 @@
 //! Names: what is there, what is in it, new names, attributes that are in a status.
 
+use prost::Message;
 use ringfs_hadoop::client::*;
 use ringfs_hadoop::frames::RemoteError;
-use ringfs_hadoop::hdfs::{ContentSummary, DirectoryListing, HdfsFileStatus};
+use ringfs_hadoop::hdfs::{
+    BatchedDirectoryListing, BatchedListingKey, ContentSummary, DirectoryListing, HdfsFileStatus,
+    RemoteException,
+};
 use ringfs_proto::meta::attributes::{
     CheckAccessRequestV1, SetOwnerRequestV1, SetPermissionRequestV1, SetTimesRequestV1,
 };
@@ -104,6 +108,58 @@ fn listing(result: Result<(Vec<HdfsFileStatus>, u32), WireError>) -> Step {
         Err(error) => return failed(of_wire(error)),
     };
     done(&GetListingResponse { dir_list })
+}
+
+/// Several directories, a page of one in each answer. Where to go on is the number of the directory and a name in it.
+pub(super) fn get_batched_listing(request: GetBatchedListingRequest, origin: &Origin) -> Step {
+    let GetBatchedListingRequest { paths, start_after, need_location } = request;
+    let key: BatchedListingKey = match start_after.is_empty() {
+        true => BatchedListingKey::default(),
+        false => match super::decode(&start_after) {
+            Ok(key) => key,
+            Err(error) => return failed(error),
+        },
+    };
+    let Some(path) = paths.get(key.path_index as usize).cloned() else {
+        return failed(RemoteError::new(errors::ILLEGAL_ARGUMENT, "no path to list"));
+    };
+    let is_last_path = key.path_index as usize + 1 == paths.len();
+    let one = GetListingRequest { src: path.clone(), start_after: key.start_after.clone(), need_location };
+    let Step::Ask(mut asked) = get_listing(one, origin) else {
+        return failed(RemoteError::new(IO, "the name to start after is not UTF-8"));
+    };
+    let then = asked.then;
+    asked.then = Box::new(move |result| {
+        let Step::Done(listed) = then(result) else {
+            return failed(RemoteError::new(IO, "a listing goes on"));
+        };
+        let listed = listed.and_then(|bytes| super::decode::<GetListingResponse>(&bytes));
+        let missing = || RemoteError::new(errors::FILE_NOT_FOUND, format!("{path} does not exist"));
+        let listed = listed.and_then(|response| response.dir_list.ok_or_else(missing));
+        let mut listing = BatchedDirectoryListing { parent_idx: key.path_index, ..Default::default() };
+        let mut next = BatchedListingKey { path_index: key.path_index + 1, ..Default::default() };
+        let mut has_more = !is_last_path;
+        match listed {
+            Ok(page) => {
+                if page.remaining_entries > 0 {
+                    let last = page.partial_listing.last().map(|last| last.path.clone()).unwrap_or_default();
+                    next = BatchedListingKey { path_index: key.path_index, start_after: last, ..next };
+                    has_more = true;
+                }
+                listing.partial_listing = page.partial_listing;
+            }
+            Err(RemoteError { class, message, .. }) => {
+                listing.exception =
+                    Some(RemoteException { class_name: class.to_owned(), message: Some(message) });
+            }
+        }
+        done(&GetBatchedListingResponse {
+            listings: vec![listing],
+            has_more,
+            start_after: next.encode_to_vec().into(),
+        })
+    });
+    Step::Ask(asked)
 }
 
 pub(super) fn mkdirs(request: MkdirsRequest, origin: &Origin) -> Step {

@@ -213,7 +213,7 @@ impl Reading {
         let credentials = credentials(&shared.identities, &user).await?;
         let session = session_of_client(&call.client);
         let pool = pool_of(shared.cluster);
-        self.origin = Some(Origin { user: user.clone().into(), address: self.address.ip(), session, pool });
+        self.origin = Some(Origin { session, pool });
         self.callers.push(Arc::new(Caller {
             connection: self.number,
             session,

@@ -326,7 +326,7 @@ pub struct DeleteReplyV1 {
 /// `LeaseLost`, `Busy` (the lease is being recovered: ask again), `SafeMode`.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct UpdateBlockForPipelineRequestV1 {
-    /// The open file.
+    /// The open file; 0 for that of the block.
     pub inode: InodeId,
     /// Its open last block: the stamp that the writer knows, and the length that was acknowledged to it.
     pub block: BlockRefV1,
@@ -350,7 +350,7 @@ pub struct UpdateBlockForPipelineReplyV1 {
 /// `InvalidArgument` (`old` is not the open last block, or the stamp was not given out for it), `SafeMode`.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct UpdatePipelineRequestV1 {
-    /// The open file.
+    /// The open file; 0 for that of the block.
     pub inode: InodeId,
     /// The block under its old stamp, with the length that was acknowledged to the writer.
     pub old: BlockRefV1,
@@ -365,7 +365,7 @@ pub struct UpdatePipelineRequestV1 {
 /// Errors: `NotFound`, `LeaseLost`, `Busy`, `NoRoom` (there is none), `SafeMode`.
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct AddDatanodesRequestV1 {
-    /// The open file.
+    /// The open file; 0 for that of the block.
     pub inode: InodeId,
     /// Its open last block.
     pub block: BlockId,
