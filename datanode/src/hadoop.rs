@@ -8,7 +8,10 @@ mod checksum;
 mod convert;
 mod read;
 mod rpc;
+mod value;
 mod write;
+
+pub(crate) use value::Asking;
 
 use std::rc::Rc;
 

@@ -158,6 +158,7 @@ impl Shell {
         let address =
             addresses.next().ok_or_else(|| LinkError::Protocol("its name has no address".to_owned()))?;
         let mut stream = TcpStream::connect_timeout(&address, ANSWER_DEADLINE)?;
+        *self.node.namenode.lock() = Some(address);
         stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
         stream.set_write_timeout(Some(ANSWER_DEADLINE))?;
         stream.set_nodelay(true)?;

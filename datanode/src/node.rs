@@ -1,9 +1,11 @@
 //! What all shards share: the store, the cluster's key, the namenode's clock, bounds.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use ringfs_proto::capability::{Capability, CapabilityBytes, CapabilityError, ClusterKey, Mode};
 use ringfs_proto::hello::{HelloV1, PROTOCOL_VERSION_MAX, PROTOCOL_VERSION_MIN, Role};
 use ringfs_proto::ids::{BlockId, ClusterId, DatanodeId, SessionId, Stamp};
@@ -37,6 +39,8 @@ pub struct Node {
     pub commands: Commands,
     /// Which blocks are being written.
     pub written: Arc<WrittenBlocks>,
+    /// Where its namenode was reached last.
+    pub namenode: Mutex<Option<SocketAddr>>,
     /// When its process began.
     pub started: Instant,
     clock_offset_s: AtomicI64,
@@ -65,6 +69,7 @@ impl Node {
             metrics: (0..shards).map(|_| Arc::default()).collect(),
             commands: Commands::new(shards),
             written: Arc::default(),
+            namenode: Mutex::default(),
             started: Instant::now(),
             clock_offset_s: AtomicI64::new(UNKNOWN),
             connections: AtomicUsize::new(0),

@@ -18,11 +18,13 @@ pub(crate) mod signal;
 mod watch;
 pub(crate) mod write;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::{Engine, Listener, Service, Stop, Weight};
+use crate::hadoop::Asking;
 use crate::metrics::ShardMetrics;
 use crate::node::Node;
 use open_files::OpenFiles;
@@ -58,6 +60,8 @@ pub(crate) struct Shard<E: Engine> {
     pub files: OpenFiles<E>,
     pub watches: Watches,
     pub work: commands::Work,
+    /// A connection to the namenode, for blocks that are kept there.
+    pub asking: RefCell<Option<Asking<E>>>,
 }
 
 impl Service for BlockService {
@@ -68,6 +72,7 @@ impl Service for BlockService {
             files: OpenFiles::default(),
             watches: Watches::new(self.node.config.peer_stall_ms),
             work: commands::Work::default(),
+            asking: RefCell::default(),
             metrics,
             node: self.node,
         });

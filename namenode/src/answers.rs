@@ -30,6 +30,13 @@ fn fill(reply: &mut Reply, wanted: Vec<WantedValue>, values: &Values) -> Result<
     match reply {
         Reply::GetBlockLocations(reply) => fill_blocks(&mut reply.blocks, &mut wanted, values),
         Reply::Append(reply) => fill_blocks(reply.last.as_mut_slice(), &mut wanted, values),
+        Reply::ReadValue(reply) => {
+            for wanted in wanted {
+                values.read(wanted.place, &mut reply.bytes)?;
+                reply.bytes.truncate(wanted.length as usize);
+            }
+            Ok(())
+        }
         Reply::BatchOpen(reply) => {
             for file in &mut reply.files {
                 let OpenedV1::Open(opened) = file else { continue };

@@ -215,6 +215,7 @@ calls! {
     Activity: inspect::ActivityRequestV1 => inspect::ActivityReplyV1;
     Put: values::PutRequestV1 => namespace::FileStatusV1;
     BatchOpen: values::BatchOpenRequestV1 => values::BatchOpenReplyV1;
+    ReadValue: values::ReadValueRequestV1 => values::ReadValueReplyV1;
     Register: membership::RegisterRequestV1 => membership::RegisterReplyV1;
     Heartbeat: membership::HeartbeatRequestV1 => membership::HeartbeatReplyV1;
     BlockReport: membership::BlockReportRequestV1 => membership::ReportReplyV1;

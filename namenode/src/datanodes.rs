@@ -427,6 +427,15 @@ impl Datanodes {
         storages.sort_by_cached_key(rank);
     }
 
+    /// A storage of each of a few datanodes that answer, for a reader at `address`: its own host first.
+    pub fn some_live(&mut self, address: IpAddr, count: usize) -> Vec<StorageIndex> {
+        let usable = self.nodes.iter().filter(|node| node.is_usable());
+        let mut live: Vec<StorageIndex> = usable.filter_map(|node| node.storages.first().copied()).collect();
+        self.sort_for_reading(&mut live, address);
+        live.truncate(count.max(1));
+        live
+    }
+
     /// The datanodes as people see them.
     pub fn report(&self, now_ms: u64) -> Vec<DatanodeInfoV1> {
         let info = |node: &Datanode| DatanodeInfoV1 {

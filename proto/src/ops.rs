@@ -164,6 +164,8 @@ operations! {
     Put = 80, 1, values::PutRequestV1 => namespace::FileStatusV1;
     /// Opens many files for reading.
     BatchOpen = 81, 1, values::BatchOpenRequestV1 => values::BatchOpenReplyV1;
+    /// The content of a block that is kept in the namenode, for a datanode whose client cannot ask for it.
+    ReadValue = 82, 1, values::ReadValueRequestV1 => values::ReadValueReplyV1;
 
     // Datanode to namenode.
     /// A datanode joins, or comes back.

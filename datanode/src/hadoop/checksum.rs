@@ -5,9 +5,9 @@ use ringfs_hadoop::hdfs::BlockChecksumType;
 use ringfs_hadoop::transfer::{
     BlockChecksumOptions, BlockOpResponse, OpBlockChecksum, OpBlockChecksumResponse,
 };
-use ringfs_proto::WireError;
-use ringfs_proto::checksum::{CHECKSUM_BYTES, ChecksumType, Composite};
+use ringfs_proto::checksum::{CHECKSUM_BYTES, ChecksumType, Composite, chunk_count, compute_chunks};
 use ringfs_proto::meta::data::ReadRangeV1;
+use ringfs_proto::{Code, WireError};
 
 use super::{convert, decode};
 use crate::engine::Engine;
@@ -44,7 +44,16 @@ impl<E: Engine> Shard<E> {
         let capability = convert::capability(request.header.token.as_ref())?;
         let (offset, length) = (0, block.length);
         let range = ReadRangeV1 { capability, block: block.block, stamp: block.stamp, offset, length };
-        let plan = self.plan(&range).await?;
+        let plan = match self.plan(&range).await {
+            Err(error) if error.code == Code::BlockMissing => {
+                let value = self.value_of(capability, block).await.map_err(|_| error)?;
+                let bytes = value.bytes.get(..length as usize).unwrap_or(&value.bytes);
+                let mut stored = vec![0; chunk_count(bytes.len(), value.chunk_bytes) * CHECKSUM_BYTES];
+                compute_chunks(value.checksum, bytes, value.chunk_bytes, &mut stored);
+                return Ok(response(&stored, (value.checksum, value.chunk_bytes), kind, bytes.len() as u64));
+            }
+            planned => planned?,
+        };
         let layout = plan.file.layout;
         let mut stored = Vec::new();
         while let at = stored.len() as u64 / CHECKSUM_BYTES as u64 * u64::from(layout.chunk_bytes)

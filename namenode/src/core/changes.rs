@@ -18,7 +18,7 @@ use ringfs_proto::{Code, WireError};
 use super::{Core, Now, Pending, Promise};
 use crate::calls::{Call, Credentials, Reply, Request};
 use crate::datanodes::Placement;
-use crate::state::{Applied, Effect, Outcome, StampGiven};
+use crate::state::{Applied, Effect, FileView, Outcome, StampGiven};
 use crate::wal::BatchBuilder;
 use crate::wal::record::{
     AbandonBlockV1, AddBlockV1, ChangeV1, CompleteV1, CreateV1, DeleteV1, MkdirsV1, RecordV1, RenameV1,
@@ -241,9 +241,10 @@ impl Core {
         now: Now,
     ) -> Result<Filtered, WireError> {
         self.check_safe_mode(&format!("add a block to inode {}", request.inode))?;
-        self.check_writer(request.inode, call.caller.session, request.previous)?;
         let file = self.state.file(request.inode)?;
-        if let Some(block) = self.unreported(request.previous) {
+        let previous = request.previous.or_else(|| self.last_complete(&file, call));
+        self.check_writer(request.inode, call.caller.session, previous)?;
+        if let Some(block) = self.unreported(previous) {
             return Ok(Filtered::Park(block));
         }
         let placement = Placement {
@@ -260,13 +261,23 @@ impl Core {
         let (block, stamp) = self.next_block();
         let change = AddBlockV1 {
             inode: request.inode,
-            previous: request.previous,
-            previous_crc: self.crc_of(request.previous),
+            previous,
+            previous_crc: self.crc_of(previous),
             block,
             stamp,
             pipeline: pipeline.iter().map(|storage| self.nodes.storage_id(*storage)).collect(),
         };
         Ok(Filtered::Log(ChangeV1::AddBlock(change), Promise { pipeline, bytes: file.block_size }))
+    }
+
+    /// What comes before the first block that an HDFS client appends: it does not name it.
+    fn last_complete(&self, file: &FileView, call: &Call) -> Option<BlockRefV1> {
+        let last = self.state.last_block_of(file).filter(|_| call.caller.renews_leases)?;
+        if !last.is_open {
+            return Some(last.block);
+        }
+        let before = last.offset.checked_sub(1)?;
+        self.state.blocks_in(file, before, 1).next().map(|view| view.block)
     }
 
     /// Why a block finds no place. A silent datanode may be back in a moment, as all are when the namenode was cut off

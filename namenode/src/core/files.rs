@@ -101,7 +101,9 @@ impl Core {
             None => None,
         };
         let mut last = last;
-        self.want_values(last.as_mut_slice());
+        if !call.caller.renews_leases {
+            self.want_values(last.as_mut_slice());
+        }
         Ok(Reply::Append(AppendReplyV1 { status, last, inline_bytes_max: self.inline_bytes_max() }))
     }
 

@@ -3,9 +3,12 @@
 //! Bytes come with a call and go into the batch of its record; here they are counted and named. They are read where the
 //! answer is sent, never on this thread.
 
+use ringfs_proto::capability::CapabilityError;
 use ringfs_proto::limits::{BATCH_PATHS_MAX, INLINE_BYTES_MAX, META_BYTES_MAX};
 use ringfs_proto::meta::namespace::{FileRefV1, GetBlockLocationsRequestV1, InlineTailV1, LocatedBlockV1};
-use ringfs_proto::meta::values::{BatchOpenReplyV1, BatchOpenRequestV1, OpenedV1, PutRequestV1};
+use ringfs_proto::meta::values::{
+    BatchOpenReplyV1, BatchOpenRequestV1, OpenedV1, PutRequestV1, ReadValueReplyV1, ReadValueRequestV1,
+};
 use ringfs_proto::{Code, WireError};
 
 use super::{Core, Now};
@@ -103,6 +106,33 @@ impl Core {
             }
             self.wanted.push(WantedValue { place, length: located.block.length });
         }
+    }
+
+    /// The content of a block, for who shows that he may read it.
+    pub(super) fn read_value(
+        &mut self,
+        request: &ReadValueRequestV1,
+        now: Now,
+    ) -> Result<ReadValueReplyV1, WireError> {
+        let ReadValueRequestV1 { capability, block } = request;
+        let refused = |code, message: String| Err(WireError::new(code, message));
+        let shown = match self.key.verify(capability, now.wall_ms / 1000) {
+            Ok(shown) => shown,
+            Err(error @ CapabilityError::Expired { .. }) => {
+                return refused(Code::CapabilityExpired, error.to_string());
+            }
+            Err(error) => return refused(Code::CapabilityInvalid, error.to_string()),
+        };
+        if shown.block != block.block {
+            let message = format!("the capability is for block {}, not for {}", shown.block, block.block);
+            return refused(Code::CapabilityInvalid, message);
+        }
+        let Some(place) = self.state.value(block.block) else {
+            return refused(Code::BlockMissing, format!("block {} is not kept here", block.block));
+        };
+        self.wanted.push(WantedValue { place, length: block.length });
+        let (checksum, chunk_bytes) = (shown.checksum, shown.chunk_bytes);
+        Ok(ReadValueReplyV1 { bytes: Vec::new(), checksum, chunk_bytes })
     }
 
     /// Opens as many files as one answer can hold.

@@ -299,7 +299,10 @@ fn decode_calls(bytes: &[u8], caller: &Arc<Caller>, decoded: &mut Decoded) -> Re
 /// What an unanswered call counts towards its connection's bound: answers that are large count more, so that a peer
 /// that asks and does not read holds little memory.
 fn weight(header: &Header) -> u32 {
-    let is_large = matches!(header.op, Op::List | Op::GetBlockLocations | Op::BatchOpen | Op::DatanodeReport);
+    let is_large = matches!(
+        header.op,
+        Op::List | Op::GetBlockLocations | Op::BatchOpen | Op::ReadValue | Op::DatanodeReport
+    );
     if is_large { 32 } else { room_of(header) }
 }
 

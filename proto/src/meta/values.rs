@@ -1,6 +1,8 @@
 //! Client and namenode: small files, whose bytes travel with the calls.
 
-use super::namespace::{CreateRequestV1, GetBlockLocationsReplyV1};
+use super::namespace::{BlockRefV1, CreateRequestV1, GetBlockLocationsReplyV1};
+use crate::capability::CapabilityBytes;
+use crate::checksum::ChecksumType;
 
 /// Makes a closed file with its content, in one record of the log.
 ///
@@ -39,4 +41,33 @@ pub enum OpenedV1 {
     Refused(u16, String),
 }
 
-crate::impl_message!(PutRequestV1, BatchOpenRequestV1, BatchOpenReplyV1);
+/// Reads a block that is kept in the namenode. HDFS clients know datanodes only: one of them asks for it with what its client
+/// has shown.
+///
+/// Errors: those of a capability, and `BlockMissing` when it is not kept here any more.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ReadValueRequestV1 {
+    /// Opens the block for reading.
+    pub capability: CapabilityBytes,
+    /// The block.
+    pub block: BlockRefV1,
+}
+
+/// All of its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+pub struct ReadValueReplyV1 {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// The kind of checksums of its file.
+    pub checksum: ChecksumType,
+    /// Bytes that a checksum of its file is of.
+    pub chunk_bytes: u32,
+}
+
+crate::impl_message!(
+    PutRequestV1,
+    BatchOpenRequestV1,
+    BatchOpenReplyV1,
+    ReadValueRequestV1,
+    ReadValueReplyV1
+);

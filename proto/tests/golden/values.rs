@@ -1,5 +1,6 @@
 //! Examples of the messages about small files.
 
+use ringfs_proto::checksum::ChecksumType;
 use ringfs_proto::meta::namespace::{GetBlockLocationsReplyV1, LocatedBlockV1};
 use ringfs_proto::meta::values::*;
 
@@ -15,4 +16,8 @@ pub fn all(examples: &mut Examples) {
         OpenedV1::Refused(2, "File does not exist: /b".to_owned()),
     ];
     examples.add("BatchOpenReply", &BatchOpenReplyV1 { files });
+    let LocatedBlockV1 { capability, block, .. } = located();
+    examples.add("ReadValueRequest", &ReadValueRequestV1 { capability, block });
+    let (bytes, checksum, chunk_bytes) = (b"content".to_vec(), ChecksumType::Crc32c, 4096);
+    examples.add("ReadValueReply", &ReadValueReplyV1 { bytes, checksum, chunk_bytes });
 }

@@ -52,7 +52,7 @@ kinds! {
     SetPermissionRequestV1 SetOwnerRequestV1 SetTimesRequestV1 CheckAccessRequestV1 ChangeAclRequestV1 GetAclRequestV1
     GetAclReplyV1 SetXattrRequestV1 RemoveXattrRequestV1 GetXattrsRequestV1 GetXattrsReplyV1 SetStoragePolicyRequestV1
     GetStoragePoliciesRequestV1 GetStoragePoliciesReplyV1
-    PutRequestV1 BatchOpenRequestV1 BatchOpenReplyV1
+    PutRequestV1 BatchOpenRequestV1 BatchOpenReplyV1 ReadValueRequestV1 ReadValueReplyV1
 }
 
 /// What was accepted once is accepted again, and is the same.
