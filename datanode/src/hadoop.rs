@@ -15,7 +15,7 @@ pub(crate) use value::Asking;
 
 use std::rc::Rc;
 
-use prost::Message;
+use prost::{Message, Name};
 use ringfs_hadoop::packets::{self, Operation, Varint};
 use ringfs_hadoop::transfer::{BlockOpResponse, Status};
 use ringfs_proto::{Code, WireError};
@@ -92,6 +92,6 @@ fn status_of(code: Code) -> Status {
 }
 
 /// Decodes the message of an operation.
-fn decode<M: Message + Default>(message: &[u8]) -> Result<M, Closed> {
+fn decode<M: Message + Name + Default>(message: &[u8]) -> Result<M, Closed> {
     Ok(packets::decode("an operation", message)?)
 }

@@ -17,7 +17,7 @@ mod server;
 
 use std::sync::Arc;
 
-use prost::Message;
+use prost::{Message, Name};
 use ringfs_hadoop::frames::RemoteError;
 use ringfs_proto::WireError;
 use ringfs_proto::ids::{ClusterId, SessionId};
@@ -77,8 +77,8 @@ fn digest(bytes: &[u8]) -> [u8; 16] {
     core::array::from_fn(|at| digest[at])
 }
 
-fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, RemoteError> {
-    M::decode(bytes).map_err(|error| errors::malformed(&error.to_string()))
+fn decode<M: Message + Name + Default>(bytes: &[u8]) -> Result<M, RemoteError> {
+    ringfs_hadoop::decode(bytes).map_err(|error| errors::malformed(&error.to_string()))
 }
 
 fn done(response: &impl Message) -> Step {

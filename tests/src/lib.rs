@@ -9,6 +9,7 @@ pub mod data;
 pub mod disks;
 pub mod faults;
 pub mod golden;
+pub mod hadoop;
 pub mod hosts;
 pub mod pipeline;
 pub mod process;

@@ -106,12 +106,12 @@ impl<E: Engine> Shard<E> {
     }
 
     fn visible_length(&self, request: &[u8]) -> Result<Vec<u8>, RemoteError> {
-        let malformed = |error: prost::DecodeError| RemoteError {
+        let malformed = |error: ringfs_hadoop::MessageError| RemoteError {
             class: "org.apache.hadoop.ipc.RpcServerException",
             message: error.to_string(),
             detail: RpcErrorCode::FatalDeserializingRequest,
         };
-        let request = GetReplicaVisibleLengthRequest::decode(request).map_err(malformed)?;
+        let request: GetReplicaVisibleLengthRequest = ringfs_hadoop::decode(request).map_err(malformed)?;
         let block = BlockId(request.block.block_id);
         let replica = self.node.store.find(block).filter(|replica| {
             !replica.is_gone() && !replica.is_corrupt() && replica.state() != ReplicaState::Temporary

@@ -7,9 +7,9 @@
 //! | context, ping | length, then the header and, of a context, an `IpcConnectionContext` |
 //! | answer | length, then [`RpcResponseHeader`] and, if all went well, the response |
 
-use prost::Message;
 use prost::bytes::Bytes;
 use prost::encoding::{decode_varint, encode_varint};
+use prost::{Message, Name};
 
 use crate::rpc::{
     Operation, RequestHeader, RpcErrorCode, RpcKind, RpcRequestHeader, RpcResponseHeader, RpcStatus,
@@ -142,7 +142,8 @@ pub fn first_frame(bytes: &[u8]) -> Result<Option<&[u8]>, FrameError> {
 /// `Header`.
 pub fn decode_frame(mut bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     let header = take(&mut bytes).map_err(FrameError::Header)?;
-    let header = RpcRequestHeader::decode(header).map_err(|error| FrameError::Header(error.to_string()))?;
+    let header: RpcRequestHeader =
+        crate::decode(header).map_err(|error| FrameError::Header(error.to_string()))?;
     let is_call = header.call_id >= 0;
     if is_call && header.rpc_kind() != RpcKind::RpcProtocolBuffer {
         return Err(FrameError::Header(format!("calls of kind {:?} are not served", header.rpc_kind)));
@@ -170,7 +171,8 @@ impl<'b> Frame<'b> {
     pub fn method(&self) -> Result<(RequestHeader, &'b [u8]), FrameError> {
         let mut bytes = self.body;
         let head = take(&mut bytes).map_err(FrameError::Message)?;
-        let head = RequestHeader::decode(head).map_err(|error| FrameError::Message(error.to_string()))?;
+        let head: RequestHeader =
+            crate::decode(head).map_err(|error| FrameError::Message(error.to_string()))?;
         Ok((head, take(&mut bytes).map_err(FrameError::Message)?))
     }
 
@@ -178,10 +180,10 @@ impl<'b> Frame<'b> {
     ///
     /// # Errors
     /// `Message`.
-    pub fn message<M: Message + Default>(&self) -> Result<M, FrameError> {
+    pub fn message<M: Message + Name + Default>(&self) -> Result<M, FrameError> {
         let mut bytes = self.body;
         let message = take(&mut bytes).map_err(FrameError::Message)?;
-        M::decode(message).map_err(|error| FrameError::Message(error.to_string()))
+        crate::decode(message).map_err(|error| FrameError::Message(error.to_string()))
     }
 }
 
@@ -262,4 +264,70 @@ fn append(out: &mut Vec<u8>, header: &RpcResponseHeader, message: Option<&[u8]>)
     }
     let length = (out.len() - begin - 4) as u32;
     out[begin..begin + 4].copy_from_slice(&length.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+    use crate::rpc::IpcConnectionContext;
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
+        let value = |pair: &[u8]| u8::from_str_radix(core::str::from_utf8(pair).expect("ascii"), 16);
+        digits.chunks(2).map(|pair| value(pair).expect("hexadecimal")).collect()
+    }
+
+    const CLIENT: &str = "a85e21dc3d504186ab65ebde0083321e";
+
+    /// What a Java client of version 3.5 says first.
+    #[test]
+    fn a_connection_begins_as_clients_begin_it() {
+        assert_eq!(decode_beginning([9, 0, 0]), Ok(Authentication::Simple));
+        assert_eq!(decode_beginning([9, 0, 0xdf]), Ok(Authentication::Sasl));
+        assert_eq!(decode_beginning([8, 0, 0]), Err(FrameError::Version(8)));
+        let context = bytes(&format!(
+            "0000005b 21 0802 1000 1805 2210{CLIENT} 2801 3a050a03434c49 38 12060a04726f6f74 \
+             1a2e6f72672e6170616368652e6861646f6f702e686466732e70726f746f636f6c2e436c69656e7450726f746f636f6c"
+        ));
+        let frame = first_frame(&context).expect("valid").expect("whole");
+        let frame = decode_frame(frame).expect("valid");
+        assert_eq!(frame.header.call_id, CONTEXT_CALL);
+        let context: IpcConnectionContext = frame.message().expect("a context");
+        assert_eq!(context.user_info.and_then(|info| info.effective_user).as_deref(), Some("root"));
+    }
+
+    #[test]
+    fn calls_and_answers_are_those_of_clients_and_servers() {
+        let call = bytes(&format!(
+            "00000067 21 0802 1000 1800 2210{CLIENT} 2800 3a050a03434c49 3f 0a0b67657446696c65496e666f \
+             122e6f72672e6170616368652e6861646f6f702e686466732e70726f746f636f6c2e436c69656e7450726f746f636f6c \
+             1801 04 0a022f76"
+        ));
+        let frame = first_frame(&call).expect("valid").expect("whole");
+        let frame = decode_frame(frame).expect("valid");
+        let (method, request) = frame.method().expect("a call");
+        assert_eq!(method.method_name, "getFileInfo");
+        let request: crate::client::GetFileInfoRequest = crate::decode(request).expect("a request");
+        assert_eq!(request.src, "/v");
+        let mut answer = Vec::new();
+        let response = crate::client::GetFileInfoResponse::default().encode_to_vec();
+        append_success(&mut answer, &frame.call(), &response);
+        assert_eq!(answer, bytes(&format!("0000001c 1a 0800 1000 1809 3a10{CLIENT} 4000 00")));
+        for len in 0..call.len() {
+            assert_eq!(first_frame(&call[..len]), Ok(None), "{len} bytes");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80)) {
+            if let Ok(frame) = decode_frame(&bytes) {
+                let _method = frame.method();
+                let _context = frame.message::<IpcConnectionContext>();
+            }
+            let _frame = first_frame(&bytes);
+        }
+    }
 }

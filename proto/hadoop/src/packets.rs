@@ -9,7 +9,7 @@
 //!
 //! All numbers are big-endian.
 
-use prost::Message;
+use prost::{Message, Name};
 
 use crate::transfer::{BlockOpResponse, PacketHeader, PipelineAck, Status};
 
@@ -130,8 +130,8 @@ impl Varint {
 ///
 /// # Errors
 /// `Message`.
-pub fn decode<M: Message + Default>(what: &'static str, bytes: &[u8]) -> Result<M, PacketError> {
-    M::decode(bytes).map_err(|error| PacketError::Message { what, reason: error.to_string() })
+pub fn decode<M: Message + Name + Default>(what: &'static str, bytes: &[u8]) -> Result<M, PacketError> {
+    crate::decode(bytes).map_err(|error| PacketError::Message { what, reason: error.to_string() })
 }
 
 /// A packet.
@@ -263,6 +263,20 @@ mod tests {
             &Packet { sequence: 1, offset: 10, data_len: 0, checksums_len: 0, is_last: true, ..packet },
         );
         assert_eq!(out, bytes("00000004 0019 09 0a00000000000000 11 0100000000000000 1801 25 00000000"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80)) {
+            let _operation = decode::<crate::transfer::OpWriteBlock>("an operation", &bytes);
+            if let Some((head, rest)) = bytes.split_first_chunk::<PACKET_HEAD_BYTES>()
+                && let Ok((body, _)) = decode_packet_head(*head)
+            {
+                let _packet = decode_packet(rest, body);
+            }
+            let mut length = Varint::default();
+            let _length = bytes.iter().map(|byte| length.push(*byte)).find(|pushed| !matches!(pushed, Ok(None)));
+        }
     }
 
     #[test]
