@@ -45,10 +45,12 @@ test-core: deps
 	@$(STEP) "planted mistakes" $(CARGO) test --quiet -p ringfs-simulation --features planted-bugs --test planted
 	@$(STEP) "documentation" env RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --quiet
 
-# The tiers below get their content with the HDFS protocol and with the Python package.
-test-hdfs:
-	@echo "test-hdfs: no tests yet: RingFS does not speak the HDFS protocol yet"
+test-hdfs: deps
+	@scripts/install-deps hdfs
+	@$(STEP) "build" $(CARGO) build --workspace --bins
+	@$(STEP) "stock clients" $(CARGO) test -p ringfs-tests --features stock-clients --test hdfs
 
+# The tier below gets its content with the Python package.
 test-ml:
 	@echo "test-ml: no tests yet: there is no Python package yet"
 

@@ -134,10 +134,14 @@ pub(super) fn append(request: AppendRequest, origin: &Origin) -> Step {
         Ok(reply) => {
             // What is kept in the log is never written on: what is appended begins a block behind it.
             let last = reply.last.filter(|last| last.inline.is_none());
-            done(&AppendResponse {
-                block: last.map(|last| convert::located(&pool, &last)),
-                stat: Some(convert::status(&reply.status, "")),
-            })
+            let mut status = convert::status(&reply.status, "");
+            if let Some(last) = &last {
+                // A client whose pipeline is shorter than the replication asks for more datanodes, and fails if there are none.
+                let possible = last.nodes.len().min(usize::from(reply.status.replication));
+                status.block_replication = Some(possible as u32);
+            }
+            let block = last.map(|last| convert::located(&pool, &last));
+            done(&AppendResponse { block, stat: Some(status) })
         }
         Err(error) => failed(of_wire_but(error, &[(Code::IsADirectory, FILE_ALREADY_EXISTS)])),
     })

@@ -1,0 +1,154 @@
+//! Hadoop's own client against RingFS: `make test-hdfs`. The client is one Java program, `tests/hdfs/StockClient.java`.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use ringfs_sdk::CreateOptions;
+use ringfs_tests::cluster::{Cluster, Options};
+use ringfs_tests::wait;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The class path, with the compiled program.
+fn class_path() -> &'static str {
+    static CLASS_PATH: OnceLock<String> = OnceLock::new();
+    CLASS_PATH.get_or_init(|| {
+        let hadoop =
+            Command::new(root().join("scripts/hadoop")).arg("classpath").output().expect("it is a program");
+        assert!(hadoop.status.success(), "{}", String::from_utf8_lossy(&hadoop.stderr));
+        let hadoop = String::from_utf8(hadoop.stdout).expect("text");
+        let classes = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hdfs");
+        let compiled = Command::new("javac")
+            .args(["-nowarn", "-cp", hadoop.trim(), "-d"])
+            .arg(&classes)
+            .arg(root().join("tests/hdfs/StockClient.java"))
+            .output()
+            .expect("javac is there");
+        assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+        format!("{}:{}", classes.display(), hadoop.trim())
+    })
+}
+
+fn cluster() -> Cluster {
+    cluster_of(3)
+}
+
+fn cluster_of(datanodes: usize) -> Cluster {
+    let namenode_toml = "small_files.inline_bytes_max = 65536\ngroups = { mapping = \"static\", members = { eve = [\"users\"] } }\n";
+    Cluster::start(&Options { datanodes, namenode_toml: namenode_toml.to_owned(), ..Options::default() })
+}
+
+fn java(cluster: &Cluster, scenario: &str, arguments: &[&str]) -> Child {
+    let uri = cluster.uri().replace("ringfs://", "hdfs://");
+    Command::new("java")
+        .args(["-Xmx512m", "-XX:TieredStopAtLevel=1", "-cp", class_path(), "StockClient", &uri, scenario])
+        .arg(cluster.dir())
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("java is there")
+}
+
+/// Runs a scenario to its end; returns what it printed before it.
+fn run(cluster: &Cluster, scenario: &str, arguments: &[&str]) -> String {
+    let output = java(cluster, scenario, arguments).wait_with_output().expect("it ends");
+    let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let is_done = output.status.success() && out.ends_with("DONE\n");
+    assert!(is_done, "{scenario}: {out}{errors}\n{}", cluster.logs());
+    out.trim_end_matches("DONE\n").to_owned()
+}
+
+#[test]
+fn the_shell() {
+    run(&cluster(), "shell", &[]);
+}
+
+#[test]
+fn files_are_written_read_appended_cut_and_joined() {
+    run(&cluster(), "files", &[]);
+}
+
+#[test]
+fn names_are_those_of_hdfs() {
+    run(&cluster(), "names", &[]);
+}
+
+#[test]
+fn attributes_and_permissions_are_those_of_hdfs() {
+    run(&cluster(), "attributes", &[]);
+}
+
+#[test]
+fn files_are_read_while_they_are_written_and_taken_from_their_writers() {
+    run(&cluster(), "written", &[]);
+}
+
+#[test]
+fn each_face_reads_what_the_other_has_written() {
+    let cluster = cluster();
+    let client = cluster.client();
+    for (path, length) in [("/small", 100), ("/large", 300_000)] {
+        let text = "ringfs ".repeat(length / 7);
+        client.put(path, text.as_bytes(), &CreateOptions::default()).expect("put");
+        assert_eq!(run(&cluster, "cat", &[path]).trim_end(), text.trim_end(), "{path}");
+        let mut writer = client.append(path).expect("opened");
+        writer.write_all(b"more").expect("written");
+        writer.close().expect("closed");
+        assert!(run(&cluster, "cat", &[path]).trim_end().ends_with("more"), "{path}");
+        let other = format!("{path}-of-hdfs");
+        run(&cluster, "put", &[&other, "ringfs ", &(length / 7).to_string()]);
+        let read = client.read_many(&[&other]).expect("read").remove(0).expect("there");
+        assert!(read == text.as_bytes(), "{other}");
+    }
+}
+
+/// Its configuration says three replicas.
+#[test]
+fn one_datanode_is_enough_to_append() {
+    let cluster = cluster_of(1);
+    run(&cluster, "put", &["/f", "ringfs ", "1000"]);
+    run(&cluster, "append", &["/f", "more"]);
+    assert!(run(&cluster, "cat", &["/f"]).trim_end().ends_with("ringfs more"));
+}
+
+#[test]
+fn a_stock_client_goes_on_when_servers_are_killed() {
+    // It insists on another datanode in the place of one that fails.
+    let mut cluster = cluster_of(4);
+    let mut child = java(&cluster, "faults", &[]);
+    let mut errors = child.stderr.take().expect("piped");
+    let errors = std::thread::spawn(move || std::io::read_to_string(&mut errors).unwrap_or_default());
+    let mut out = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut input = child.stdin.take().expect("piped");
+    let mut said = || out.next().and_then(Result::ok).unwrap_or_default();
+    let mut go_on = || writeln!(input).expect("told");
+    let kill = |cluster: &mut Cluster, said: &str| match said {
+        "WRITING" => cluster.datanodes[0].kill_9(),
+        "READING" => cluster.datanodes[1].kill_9(),
+        _ => {
+            cluster.datanodes[0].start();
+            cluster.namenode.kill_9();
+            cluster.namenode.start();
+            wait::until_true("the datanodes are back", || {
+                cluster.namenode.metric("ringfs_namenode_datanodes_live") >= 3.0
+            });
+        }
+    };
+    for expected in ["WRITING", "READING", "CLOSING", "DONE"] {
+        let line = said();
+        if line != expected {
+            panic!("{expected}, {line}: {}\n{}", errors.join().expect("read"), cluster.logs());
+        }
+        if expected != "DONE" {
+            kill(&mut cluster, expected);
+            go_on();
+        }
+    }
+    assert!(child.wait().expect("it ends").success());
+}
