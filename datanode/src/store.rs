@@ -459,6 +459,15 @@ impl Store {
         self.report(self.storage_of(replica), ReplicaChangeV1::Corrupt(replica.block_ref()));
     }
 
+    /// The storage that has a replica of a block, else the one with the most room.
+    pub fn roomiest(&self, block: BlockId) -> StorageId {
+        if let Some(replica) = self.find(block) {
+            return self.storage_of(&replica);
+        }
+        let usable = self.volumes().into_iter().filter(|volume| !volume.is_failed);
+        usable.max_by_key(|volume| volume.remaining_bytes).map(|volume| volume.storage).unwrap_or_default()
+    }
+
     /// The volumes as they are.
     pub fn volumes(&self) -> Vec<VolumeStatusV1> {
         self.disks.iter().map(|disk| disk.volume.status()).collect()

@@ -1,4 +1,5 @@
-//! Hadoop's own client against RingFS: `make test-hdfs`. The client is one Java program, `tests/hdfs/StockClient.java`.
+//! Clients that are not of RingFS against it: `make test-hdfs`. Hadoop's own in one Java program, hdfs-native, PySpark, and the tests
+//! of the Go client.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -106,6 +107,75 @@ fn each_face_reads_what_the_other_has_written() {
         let read = client.read_many(&[&other]).expect("read").remove(0).expect("there");
         assert!(read == text.as_bytes(), "{other}");
     }
+}
+
+/// Runs a Python program of `tests/hdfs`.
+fn python(cluster: &Cluster, program: &str) {
+    let found = Command::new(root().join("scripts/hdfs-python")).output().expect("it is a program");
+    assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+    let interpreter = String::from_utf8(found.stdout).expect("text");
+    let output = Command::new(interpreter.trim())
+        .arg(root().join("tests/hdfs").join(program))
+        .arg(cluster.uri().replace("ringfs://", "hdfs://"))
+        .current_dir(cluster.dir())
+        .output()
+        .expect("it is a program");
+    let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success() && out.ends_with("DONE\n"),
+        "{program}: {out}{errors}\n{}",
+        cluster.logs()
+    );
+}
+
+#[test]
+fn hdfs_native_reads_writes_and_appends() {
+    python(&cluster(), "native_client.py");
+}
+
+#[test]
+fn spark_runs_its_jobs() {
+    let cluster = cluster();
+    cluster.client().mkdirs("/spark-logs").expect("made");
+    python(&cluster, "spark_jobs.py");
+    assert!(cluster.client().content_summary("/spark-logs").expect("summed").length > 0, "the event log");
+}
+
+/// Where Debian has the sources of the Go client.
+const GO_PATH: &str = "/usr/share/gocode";
+
+#[test]
+fn the_go_client_passes_its_own_tests() {
+    let cluster = cluster();
+    let client = cluster.client();
+    let source = Path::new(GO_PATH).join("src/github.com/colinmarc/hdfs");
+    client.mkdirs("/_test").and_then(|()| client.set_permission("/_test", 0o777)).expect("made");
+    for name in ["foo.txt", "mobydick.txt"] {
+        let content = std::fs::read(source.join("testdata").join(name)).expect("read");
+        let options = CreateOptions { block_size: 1 << 20, ..CreateOptions::default() };
+        client.put(&format!("/_test/{name}"), &content, &options).expect("put");
+    }
+    let uri = cluster.uri().replace("ringfs://", "hdfs://");
+    let core_site = format!(
+        "<configuration><property><name>fs.defaultFS</name><value>{uri}</value></property></configuration>"
+    );
+    for name in ["core-site.xml", "hdfs-site.xml"] {
+        std::fs::write(cluster.dir().join(name), &core_site).expect("written");
+    }
+    // There are no snapshots.
+    let output = Command::new("go")
+        .args(["test", "-count=1", "-v", "-skip", "Snapshot$", "."])
+        .current_dir(&source)
+        .env("HADOOP_CONF_DIR", cluster.dir())
+        .env("GO111MODULE", "off")
+        .env("GOPATH", GO_PATH)
+        .env("GOFLAGS", "")
+        .output()
+        .expect("go is there");
+    let out = String::from_utf8_lossy(&output.stdout);
+    let count = |what: &str| out.lines().filter(|line| line.starts_with(what)).count();
+    assert!(output.status.success(), "{out}{}", cluster.logs());
+    assert_eq!((count("--- PASS"), count("--- FAIL"), count("--- SKIP")), (119, 0, 2), "{out}");
 }
 
 /// Its configuration says three replicas.

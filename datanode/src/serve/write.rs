@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use ringfs_proto::capability::Mode;
 use ringfs_proto::frame::{self, Header};
+use ringfs_proto::ids::StorageId;
 use ringfs_proto::limits::{BLOCK_BYTES_MAX, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, PIPELINE_NODES_MAX};
 use ringfs_proto::meta::data::{WriteAckV1, WriteHint, WriteOpenReplyV1, WriteOpenRequestV1, WriteStage};
 use ringfs_proto::meta::membership::ReplicaState;
@@ -147,7 +148,12 @@ impl<E: Engine> Shard<E> {
         let is_small = expected <= SMALL_BYTES || request.hint == WriteHint::Reuse;
         let is_direct = !is_small && self.node.config.write_mode == WriteMode::Direct;
         let (block, stamp) = (request.block, request.stamp);
-        Ok(NewReplica { block, stamp, storage: this.storage, layout, is_direct, expected })
+        // Some HDFS clients name no storages.
+        let storage = match this.storage {
+            named if named != StorageId::default() => named,
+            _ => self.node.store.roomiest(block),
+        };
+        Ok(NewReplica { block, stamp, storage, layout, is_direct, expected })
     }
 
     async fn create(&self, new: NewReplica) -> Result<Opened<E>, WireError> {

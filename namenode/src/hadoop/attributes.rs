@@ -8,8 +8,8 @@ use ringfs_hadoop::hdfs::{
 };
 use ringfs_proto::meta::attributes::{
     AclChangeV1, AclEntryV1, AclKind, AclScope, ChangeAclRequestV1, GetAclRequestV1,
-    GetStoragePoliciesRequestV1, GetXattrsRequestV1, RemoveXattrRequestV1, SetStoragePolicyRequestV1,
-    SetXattrRequestV1, StoragePolicyV1, XattrV1,
+    GetStoragePoliciesRequestV1, GetXattrsReplyV1, GetXattrsRequestV1, RemoveXattrRequestV1,
+    SetStoragePolicyRequestV1, SetXattrRequestV1, StoragePolicyV1, XattrV1,
 };
 use ringfs_proto::{Code, WireError};
 
@@ -85,13 +85,22 @@ pub(super) fn get_x_attrs(request: GetXAttrsRequest, origin: &Origin) -> Step {
 }
 
 pub(super) fn list_x_attrs(request: ListXAttrsRequest, origin: &Origin) -> Step {
-    let get = GetXattrsRequestV1 { path: request.src, names: Vec::new(), with_values: false };
-    ask(origin.session, get, |result| match result {
+    let path = request.src;
+    let get = |path, with_values| GetXattrsRequestV1 { path, names: Vec::new(), with_values };
+    let list = |result: Result<GetXattrsReplyV1, WireError>, with_values| match result {
         Ok(reply) => {
-            let x_attrs = reply.xattrs.into_iter().map(|found| xattr(found, false)).collect();
+            let x_attrs = reply.xattrs.into_iter().map(|found| xattr(found, with_values)).collect();
             done(&ListXAttrsResponse { x_attrs })
         }
         Err(error) => failed(xattr_error(error)),
+    };
+    // Some clients take the values from the list; who may not read them gets the names.
+    let session = origin.session;
+    ask(session, get(path.clone(), true), move |result| match result {
+        Err(error) if error.code == Code::PermissionDenied => {
+            ask(session, get(path, false), move |result| list(result, false))
+        }
+        result => list(result, true),
     })
 }
 

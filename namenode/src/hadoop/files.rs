@@ -30,7 +30,8 @@ pub(super) fn create(request: CreateRequest, _: &Origin) -> Step {
         overwrite: request.create_flag & CreateFlag::Overwrite as u32 != 0,
         create_parents: request.create_parent,
         replication: u16::try_from(request.replication).unwrap_or(u16::MAX),
-        block_size: request.block_size,
+        // Block sizes are multiples of a chunk here: a client whose blocks are not leaves a few bytes of each free.
+        block_size: request.block_size.checked_next_multiple_of(u64::from(CHUNK_BYTES)).unwrap_or(u64::MAX),
         checksum: ChecksumType::Crc32c,
         chunk_bytes: CHUNK_BYTES,
     };
@@ -132,8 +133,8 @@ pub(super) fn append(request: AppendRequest, origin: &Origin) -> Step {
     let new_block = request.flag() & CreateFlag::NewBlock as u32 != 0;
     ask(session, AppendRequestV1 { path: request.src, new_block }, move |result| match result {
         Ok(reply) => {
-            // What is kept in the log is never written on: what is appended begins a block behind it.
-            let last = reply.last.filter(|last| last.inline.is_none());
+            // Only a block that is open again is gone on with: a full one is not, nor what is kept in the log.
+            let last = reply.last.filter(|last| last.is_open);
             let mut status = convert::status(&reply.status, "");
             if let Some(last) = &last {
                 // A client whose pipeline is shorter than the replication asks for more datanodes, and fails if there are none.

@@ -238,7 +238,10 @@ pub(super) fn set_permission(request: SetPermissionRequest, origin: &Origin) -> 
 }
 
 pub(super) fn set_owner(request: SetOwnerRequest, origin: &Origin) -> Step {
-    let set = SetOwnerRequestV1 { path: request.src, owner: request.username, group: request.groupname };
+    // Some clients send an empty name for one that stays.
+    let named = |name: Option<String>| name.filter(|name| !name.is_empty());
+    let (owner, group) = (named(request.username), named(request.groupname));
+    let set = SetOwnerRequestV1 { path: request.src, owner, group };
     ask(origin.session, set, |result| nothing(result.map(drop), &SetOwnerResponse {}))
 }
 
