@@ -17,6 +17,7 @@ help:
 	@echo "make demo       build, start a cluster, put data in, kill servers, read all back"
 	@echo "make test       all tests: test-core, test-hdfs, test-ml"
 	@echo "make test-core  format, clippy, unit, property, integration tests on real processes"
+	@echo "make test-hdfs  Hadoop's own client, hdfs-native, PySpark and the Go client on real clusters (needs a JDK, Maven, Go, Python)"
 	@echo "make simulate   the whole cluster from one seed, under faults: SEEDS=N [FROM=n], or SEED=n [TRACE=1]"
 	@echo "make faults     faults of all kinds into a real cluster under load: N=1000 SEED=1"
 	@echo "make soak       the same for ten minutes: SOAK_SECONDS=600 SEED=1"

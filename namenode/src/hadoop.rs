@@ -11,10 +11,12 @@ mod attributes;
 mod convert;
 mod errors;
 mod files;
+mod holders;
 mod methods;
 mod namespace;
 mod server;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use prost::{Message, Name};
@@ -25,6 +27,7 @@ use sha2::{Digest, Sha256};
 
 use crate::calls::{Question, Reply, Request};
 
+pub(crate) use holders::Holders;
 pub(crate) use methods::begin;
 
 /// What a call does next.
@@ -51,10 +54,21 @@ pub(crate) type Then = Box<dyn FnOnce(Result<Reply, WireError>) -> Step + Send>;
 /// Whose call it is.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
+    /// Where from.
+    pub address: IpAddr,
     /// The client's process.
     pub session: SessionId,
+    /// Writers by their names.
+    pub holders: Arc<Holders>,
     /// The name of all blocks of this cluster.
     pub pool: Arc<str>,
+}
+
+impl Origin {
+    /// The session of a writer of the client.
+    fn writer(&self, name: &str) -> SessionId {
+        self.holders.session_of(name, self.address)
+    }
 }
 
 /// The name under which clients know the blocks of a cluster.
@@ -65,11 +79,6 @@ pub(crate) fn pool_of(cluster: ClusterId) -> Arc<str> {
 /// The session of a client's process, by the id that its calls carry.
 pub(crate) fn session_of_client(id: &[u8]) -> SessionId {
     SessionId(id.try_into().unwrap_or_else(|_| digest(id)))
-}
-
-/// The session of a client's writers, by its name.
-pub(crate) fn session_of_name(name: &str) -> SessionId {
-    SessionId(digest(name.as_bytes()))
 }
 
 fn digest(bytes: &[u8]) -> [u8; 16] {

@@ -24,6 +24,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use crate::calls::{Answer, is_urgent};
 use crate::config::Config;
 use crate::groups::Identities;
+use crate::hadoop::Holders;
 use crate::inbox::Inbox;
 use crate::wal::Values;
 
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     cluster: ClusterId,
     identities: Arc<Identities>,
     values: Arc<Values>,
+    /// Writers of HDFS clients.
+    holders: Arc<Holders>,
     room: Semaphore,
     connections: Mutex<HashMap<u64, mpsc::UnboundedSender<Answer>>>,
     connections_max: usize,
@@ -101,6 +104,7 @@ impl Rpc {
             cluster,
             identities,
             values,
+            holders: Arc::default(),
             room: Semaphore::new(config.calls_queued_max.max(CALLS_IN_FLIGHT_MAX)),
             connections: Mutex::default(),
             connections_max: config.connections_max,

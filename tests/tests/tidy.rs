@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("disk", &[]),
-    ("namenode", &["proto", "disk"]),
-    ("datanode", &["proto", "disk"]),
+    ("proto/hadoop", &[]),
+    ("namenode", &["proto", "disk", "hadoop"]),
+    ("datanode", &["proto", "disk", "hadoop"]),
     ("sdk", &["proto"]),
     ("http", &["proto", "namenode", "datanode", "sdk"]),
     ("cli", &["proto", "disk", "namenode", "datanode", "sdk", "http"]),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ringfs_proto::ids::{BlockId, CallId, LogIndex, SessionId, Stamp, Term};
+use ringfs_proto::ids::{BlockId, CallId, InodeId, LogIndex, SessionId, Stamp, Term};
 use ringfs_proto::limits::{
     BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, CHUNK_BYTES_MAX, CHUNK_BYTES_MIN, REPLICATION_MAX,
 };
@@ -18,7 +18,7 @@ use ringfs_proto::{Code, WireError};
 use super::{Core, Now, Pending, Promise};
 use crate::calls::{Call, Credentials, Reply, Request};
 use crate::datanodes::Placement;
-use crate::state::{Applied, Effect, FileView, Outcome, StampGiven};
+use crate::state::{Applied, Effect, Outcome, StampGiven};
 use crate::wal::BatchBuilder;
 use crate::wal::record::{
     AbandonBlockV1, AddBlockV1, ChangeV1, CompleteV1, CreateV1, DeleteV1, MkdirsV1, RecordV1, RenameV1,
@@ -241,9 +241,9 @@ impl Core {
         now: Now,
     ) -> Result<Filtered, WireError> {
         self.check_safe_mode(&format!("add a block to inode {}", request.inode))?;
-        let file = self.state.file(request.inode)?;
-        let previous = request.previous.or_else(|| self.last_complete(&file, call));
+        let previous = request.previous.or_else(|| self.last_complete(request.inode, call));
         self.check_writer(request.inode, call.caller.session, previous)?;
+        let file = self.state.file(request.inode)?;
         if let Some(block) = self.unreported(previous) {
             return Ok(Filtered::Park(block));
         }
@@ -271,13 +271,14 @@ impl Core {
     }
 
     /// What comes before the first block that an HDFS client appends: it does not name it.
-    fn last_complete(&self, file: &FileView, call: &Call) -> Option<BlockRefV1> {
-        let last = self.state.last_block_of(file).filter(|_| call.caller.renews_leases)?;
+    fn last_complete(&self, inode: InodeId, call: &Call) -> Option<BlockRefV1> {
+        let file = self.state.file(inode).ok().filter(|_| call.caller.renews_leases)?;
+        let last = self.state.last_block_of(&file)?;
         if !last.is_open {
             return Some(last.block);
         }
         let before = last.offset.checked_sub(1)?;
-        self.state.blocks_in(file, before, 1).next().map(|view| view.block)
+        self.state.blocks_in(&file, before, 1).next().map(|view| view.block)
     }
 
     /// Why a block finds no place. A silent datanode may be back in a moment, as all are when the namenode was cut off

@@ -16,12 +16,12 @@ use ringfs_proto::{Code, WireError};
 
 use super::errors::{FILE_ALREADY_EXISTS, ILLEGAL_ARGUMENT, of_wire, of_wire_but};
 use super::namespace::{mode, nothing, stat};
-use super::{Origin, Step, ask, convert, done, failed, session_of_name};
+use super::{Origin, Step, ask, convert, done, failed};
 
 /// Bytes per checksum of what HDFS clients write.
 pub(super) const CHUNK_BYTES: u32 = 512;
 
-pub(super) fn create(request: CreateRequest, _: &Origin) -> Step {
+pub(super) fn create(request: CreateRequest, origin: &Origin) -> Step {
     let masked = mode(request.masked.perm);
     let create = CreateRequestV1 {
         path: request.src,
@@ -35,7 +35,7 @@ pub(super) fn create(request: CreateRequest, _: &Origin) -> Step {
         checksum: ChecksumType::Crc32c,
         chunk_bytes: CHUNK_BYTES,
     };
-    ask(session_of_name(&request.client_name), create, |result| match result {
+    ask(origin.writer(&request.client_name), create, |result| match result {
         Ok(reply) => done(&CreateResponse { fs: Some(convert::status(&reply.status, "")) }),
         Err(error) => failed(of_wire_but(error, &[(Code::IsADirectory, FILE_ALREADY_EXISTS)])),
     })
@@ -70,7 +70,7 @@ pub(super) fn datanodes(infos: &[DatanodeInfo]) -> Vec<DatanodeId> {
 }
 
 pub(super) fn add_block(request: AddBlockRequest, origin: &Origin) -> Step {
-    let session = session_of_name(&request.client_name);
+    let session = origin.writer(&request.client_name);
     let pool = origin.pool.clone();
     let previous = request.previous.as_ref().map(convert::block_ref);
     let excluded = datanodes(&request.exclude_nodes);
@@ -84,7 +84,7 @@ pub(super) fn add_block(request: AddBlockRequest, origin: &Origin) -> Step {
 }
 
 pub(super) fn abandon_block(request: AbandonBlockRequest, origin: &Origin) -> Step {
-    let session = session_of_name(&request.holder);
+    let session = origin.writer(&request.holder);
     let block = BlockId(request.b.block_id);
     with_inode(origin, request.file_id, request.src, move |inode| {
         let abandon = AbandonBlockRequestV1 { inode, block };
@@ -94,7 +94,7 @@ pub(super) fn abandon_block(request: AbandonBlockRequest, origin: &Origin) -> St
 
 /// Answers when the last block is reported by enough datanodes: clients would wait longer for a second try.
 pub(super) fn complete(request: CompleteRequest, origin: &Origin) -> Step {
-    let session = session_of_name(&request.client_name);
+    let session = origin.writer(&request.client_name);
     let last = request.last.as_ref().map(convert::block_ref);
     with_inode(origin, request.file_id, request.src, move |inode| {
         let complete = CompleteRequestV1 { inode, last, acked: Vec::new(), tail: None };
@@ -107,12 +107,12 @@ pub(super) fn complete(request: CompleteRequest, origin: &Origin) -> Step {
 }
 
 /// Blocks are in the log before a writer has them, and readers ask datanodes for lengths: only the lease is renewed.
-pub(super) fn fsync(request: FsyncRequest, _: &Origin) -> Step {
-    renew(session_of_name(&request.client), &FsyncResponse {})
+pub(super) fn fsync(request: FsyncRequest, origin: &Origin) -> Step {
+    renew(origin.writer(&request.client), &FsyncResponse {})
 }
 
-pub(super) fn renew_lease(request: RenewLeaseRequest, _: &Origin) -> Step {
-    renew(session_of_name(&request.client_name), &RenewLeaseResponse {})
+pub(super) fn renew_lease(request: RenewLeaseRequest, origin: &Origin) -> Step {
+    renew(origin.writer(&request.client_name), &RenewLeaseResponse {})
 }
 
 fn renew(session: SessionId, response: &(impl prost::Message + Clone + 'static)) -> Step {
@@ -120,8 +120,8 @@ fn renew(session: SessionId, response: &(impl prost::Message + Clone + 'static))
     ask(session, RenewLeaseRequestV1 { flags: 0 }, move |result| nothing(result.map(drop), &response))
 }
 
-pub(super) fn recover_lease(request: RecoverLeaseRequest, _: &Origin) -> Step {
-    let session = session_of_name(&request.client_name);
+pub(super) fn recover_lease(request: RecoverLeaseRequest, origin: &Origin) -> Step {
+    let session = origin.writer(&request.client_name);
     ask(session, RecoverLeaseRequestV1 { path: request.src }, |result| match result {
         Ok(reply) => done(&RecoverLeaseResponse { result: reply.is_closed }),
         Err(error) => failed(of_wire(error)),
@@ -129,7 +129,7 @@ pub(super) fn recover_lease(request: RecoverLeaseRequest, _: &Origin) -> Step {
 }
 
 pub(super) fn append(request: AppendRequest, origin: &Origin) -> Step {
-    let (session, pool) = (session_of_name(&request.client_name), origin.pool.clone());
+    let (session, pool) = (origin.writer(&request.client_name), origin.pool.clone());
     let new_block = request.flag() & CreateFlag::NewBlock as u32 != 0;
     ask(session, AppendRequestV1 { path: request.src, new_block }, move |result| match result {
         Ok(reply) => {
@@ -148,9 +148,9 @@ pub(super) fn append(request: AppendRequest, origin: &Origin) -> Step {
     })
 }
 
-pub(super) fn truncate(request: TruncateRequest, _: &Origin) -> Step {
+pub(super) fn truncate(request: TruncateRequest, origin: &Origin) -> Step {
     let truncate = TruncateRequestV1 { path: request.src, length: request.new_length };
-    ask(session_of_name(&request.client_name), truncate, |result| match result {
+    ask(origin.writer(&request.client_name), truncate, |result| match result {
         Ok(reply) => done(&TruncateResponse { result: reply.is_done }),
         Err(error) => failed(of_wire_but(error, &[(Code::InvalidArgument, ILLEGAL_ARGUMENT)])),
     })
@@ -171,7 +171,7 @@ pub(super) fn update_block_for_pipeline(request: UpdateBlockForPipelineRequest, 
     let pool = origin.pool.clone();
     let update =
         UpdateBlockForPipelineRequestV1 { inode: OF_THE_BLOCK, block: convert::block_ref(&request.block) };
-    ask(session_of_name(&request.client_name), update, move |result| match result {
+    ask(origin.writer(&request.client_name), update, move |result| match result {
         Ok(reply) => {
             let block = BlockRefV1 { stamp: reply.stamp, ..reply.block };
             done(&UpdateBlockForPipelineResponse { block: convert::unplaced(&pool, block, reply.capability) })
@@ -180,7 +180,7 @@ pub(super) fn update_block_for_pipeline(request: UpdateBlockForPipelineRequest, 
     })
 }
 
-pub(super) fn update_pipeline(request: UpdatePipelineRequest, _: &Origin) -> Step {
+pub(super) fn update_pipeline(request: UpdatePipelineRequest, origin: &Origin) -> Step {
     let (old, new) = (convert::block_ref(&request.old_block), convert::block_ref(&request.new_block));
     let nodes = request.new_nodes.iter().map(|node| node.datanode_uuid.as_str());
     let update = UpdatePipelineRequestV1 {
@@ -189,7 +189,7 @@ pub(super) fn update_pipeline(request: UpdatePipelineRequest, _: &Origin) -> Ste
         stamp: new.stamp,
         nodes: replicas(nodes, &request.storage_i_ds),
     };
-    ask(session_of_name(&request.client_name), update, |result| {
+    ask(origin.writer(&request.client_name), update, |result| {
         nothing(result.map(drop), &UpdatePipelineResponse {})
     })
 }
@@ -215,7 +215,7 @@ pub(super) fn get_additional_datanode(request: GetAdditionalDatanodeRequest, ori
         excluded: datanodes(&request.excludes),
         count: u16::try_from(request.num_additional_nodes).unwrap_or(u16::MAX),
     };
-    ask(session_of_name(&request.client_name), add, move |result| match result {
+    ask(origin.writer(&request.client_name), add, move |result| match result {
         Ok(reply) => {
             let mut located = convert::unplaced(&pool, block, reply.capability);
             located.locs = existing_nodes;
@@ -276,12 +276,14 @@ pub(super) fn list_open_files(request: ListOpenFilesRequest, origin: &Origin) ->
     let path = request.path().to_owned();
     let path = if path.is_empty() { "/".to_owned() } else { path };
     let (after, types) = (InodeId(request.id.max(0).cast_unsigned()), request.types);
+    let holders = origin.holders.clone();
     ask(origin.session, ListOpenFilesRequestV1 { path, after, entries_max: 0 }, move |result| match result {
         Ok(reply) => {
+            let name = |session: SessionId| holders.name_of(session).unwrap_or_else(|| session.to_string());
             let entry = |file: OpenFileV1| OpenFilesBatchResponse {
                 id: file.inode.0.cast_signed(),
                 path: file.path,
-                client_name: file.session.to_string(),
+                client_name: name(file.session),
                 client_machine: file.host,
             };
             done(&ListOpenFilesResponse {

@@ -42,7 +42,7 @@ struct Session {
     shared: Arc<Shared>,
     waiting: Mutex<(u64, HashMap<u64, Waiting>)>,
     in_flight: Semaphore,
-    /// Encoded answers that need no answer of the namespace.
+    /// Encoded answers that need no answer of the namespace; each has a place, but for the last of a connection.
     ready: mpsc::UnboundedSender<Vec<u8>>,
 }
 
@@ -150,7 +150,7 @@ impl Reading {
             frames::PING_CALL => return Ok(()),
             frames::SASL_CALL => {
                 let sasl: RpcSasl = self.checked(&call, frame.message())?;
-                return self.negotiate(&call, &sasl);
+                return self.negotiate(&call, &sasl).await;
             }
             frames::CONTEXT_CALL => {
                 let context: IpcConnectionContext = self.checked(&call, frame.message())?;
@@ -167,15 +167,11 @@ impl Reading {
             let error = FrameError::Header("a call before the connection context".to_owned());
             return self.checked(&call, Err(error));
         };
-        // Neither semaphore is ever closed. The permits come back with the answers.
-        if let Ok(permits) = self.session.in_flight.acquire_many(CALL_WEIGHT).await {
-            permits.forget();
-        }
+        self.session.take_place().await;
         match begin(&method, request, origin) {
             Step::Done(result) => {
                 let mut bytes = Vec::new();
-                append(&mut bytes, &call, result);
-                self.session.in_flight.add_permits(CALL_WEIGHT as usize);
+                self.session.append(&mut bytes, &call, result);
                 let _closed = self.session.ready.send(bytes);
             }
             Step::Ask(ask) => {
@@ -187,7 +183,7 @@ impl Reading {
     }
 
     /// A client that is set up for tokens or tickets is told that neither is asked for.
-    fn negotiate(&mut self, call: &CallHeader, sasl: &RpcSasl) -> Result<(), Closed> {
+    async fn negotiate(&mut self, call: &CallHeader, sasl: &RpcSasl) -> Result<(), Closed> {
         if self.authentication != Authentication::Sasl || sasl.state() != SaslState::Negotiate {
             let error = FrameError::Message(format!("SASL state {:?} is not expected", sasl.state()));
             return self.checked(call, Err(error));
@@ -195,6 +191,7 @@ impl Reading {
         let success = RpcSasl { state: SaslState::Success as i32, ..RpcSasl::default() };
         let mut bytes = Vec::new();
         frames::append_success(&mut bytes, call, &success.encode_to_vec());
+        self.session.take_place().await;
         let _closed = self.session.ready.send(bytes);
         Ok(())
     }
@@ -213,7 +210,8 @@ impl Reading {
         let credentials = credentials(&shared.identities, &user).await?;
         let session = session_of_client(&call.client);
         let pool = pool_of(shared.cluster);
-        self.origin = Some(Origin { session, pool });
+        let (address, holders) = (self.address.ip(), shared.holders.clone());
+        self.origin = Some(Origin { address, session, holders, pool });
         self.callers.push(Arc::new(Caller {
             connection: self.number,
             session,
@@ -245,6 +243,29 @@ impl Reading {
 }
 
 impl Session {
+    /// Takes the place of a call in the connection's bound. It is given back when its answer is about to be written.
+    async fn take_place(&self) {
+        // The semaphore is never closed.
+        if let Ok(permits) = self.in_flight.acquire_many(CALL_WEIGHT).await {
+            permits.forget();
+        }
+    }
+
+    /// Appends an answer, with the names of writers that people know.
+    fn append(&self, bytes: &mut Vec<u8>, call: &CallHeader, result: Result<Vec<u8>, RemoteError>) {
+        match result {
+            Ok(message) => frames::append_success(bytes, call, &message),
+            Err(error) => {
+                let message = self.shared.holders.named(&error.message);
+                frames::append_error(bytes, call, &RemoteError { message, ..error });
+            }
+        }
+    }
+
+    fn give_place_back(&self) {
+        self.in_flight.add_permits(CALL_WEIGHT as usize);
+    }
+
     /// Hands a question over. `len` is what the call takes of memory.
     async fn ask(&self, ask: Ask, call: CallHeader, caller: Arc<Caller>, len: usize) {
         let Ask { request, then, .. } = ask;
@@ -292,8 +313,8 @@ impl Session {
         let Some(Waiting { call, then }) = waiting else { return };
         match then(answer.result) {
             Step::Done(result) => {
-                append(bytes, &call, result);
-                self.in_flight.add_permits(CALL_WEIGHT as usize);
+                self.append(bytes, &call, result);
+                self.give_place_back();
             }
             Step::Ask(ask) => {
                 let caller = match answer.caller.session == ask.session {
@@ -309,13 +330,6 @@ impl Session {
     }
 }
 
-fn append(bytes: &mut Vec<u8>, call: &CallHeader, result: Result<Vec<u8>, RemoteError>) {
-    match result {
-        Ok(message) => frames::append_success(bytes, call, &message),
-        Err(error) => frames::append_error(bytes, call, &error),
-    }
-}
-
 /// Writes answers until the server or the peer has enough.
 async fn write_answers(
     mut writer: OwnedWriteHalf,
@@ -327,7 +341,10 @@ async fn write_answers(
     loop {
         tokio::select! {
             biased;
-            Some(encoded) = ready.recv() => bytes.extend(encoded),
+            Some(encoded) = ready.recv() => {
+                bytes.extend(encoded);
+                session.give_place_back();
+            }
             answer = answered.recv() => match answer {
                 Some(answer) => session.answered(answer, &mut bytes).await,
                 None => break,
