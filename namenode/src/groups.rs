@@ -100,6 +100,19 @@ impl Identities {
         credentials
     }
 
+    /// The groups of a user, as they are now. May block.
+    ///
+    /// # Errors
+    /// Why they cannot be had.
+    pub fn groups(&self, user: &str) -> Result<Vec<String>, String> {
+        self.groups_of(user)
+    }
+
+    /// Groups of all users are looked up anew.
+    pub fn forget(&self) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn credentials(&self, mut groups: Vec<String>) -> Credentials {
         if groups.contains(&self.superuser_group) {
             return Credentials { groups: Vec::new(), is_privileged: true };

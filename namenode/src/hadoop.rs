@@ -7,6 +7,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "every method is given its request")]
 
 mod absent;
+mod admin;
 mod attributes;
 mod convert;
 mod errors;
@@ -36,6 +37,10 @@ pub(crate) enum Step {
     Ask(Ask),
     /// It is answered, with an encoded response.
     Done(Result<Vec<u8>, RemoteError>),
+    /// It is answered with the groups of a user.
+    Groups(String),
+    /// Groups of users are looked up anew, if a superuser wants it.
+    ForgetGroups,
 }
 
 /// A question to the namespace.

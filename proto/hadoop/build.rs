@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use protox::prost_reflect::prost_types::FileDescriptorSet;
 use protox::prost_reflect::prost_types::field_descriptor_proto::Label;
 
-const FILES: [&str; 5] = ["rpc.proto", "hdfs.proto", "client.proto", "datanode.proto", "transfer.proto"];
+const FILES: [&str; 6] =
+    ["rpc.proto", "hdfs.proto", "client.proto", "admin.proto", "datanode.proto", "transfer.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=protos");

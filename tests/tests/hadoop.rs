@@ -97,6 +97,38 @@ fn each_of_the_111_methods_answers() {
     assert_eq!(class, "org.apache.hadoop.ipc.RpcNoSuchProtocolException");
 }
 
+#[test]
+fn the_protocols_of_administrators_answer() {
+    let namenode_toml =
+        "groups = { mapping = \"static\", members = { ann = [\"staff\", \"ops\"] } }\n".to_owned();
+    let cluster = Cluster::start(&Options { namenode_toml, ..Options::default() });
+    let user = cluster.client().user().to_owned();
+    let mut rpc = HadoopRpc::connect(cluster.namenode.address(), &user);
+    let mut ask = |protocol: &str, method: &str, request: &[u8]| {
+        rpc.send(protocol, method, request);
+        rpc.receive().expect("an answer").1
+    };
+    let groups = ask("org.apache.hadoop.tools.GetUserMappingsProtocol", "getGroupsForUser", b"\x0a\x03ann");
+    assert_eq!(groups.expect("known"), b"\x0a\x05staff\x0a\x03ops");
+    let status = ask("org.apache.hadoop.ha.HAServiceProtocol", "getServiceStatus", &[]);
+    assert_eq!(status.expect("active"), [8, 1, 16, 1]);
+    let version = ask("org.apache.hadoop.hdfs.server.protocol.NamenodeProtocol", "versionRequest", &[]);
+    assert!(version.expect("told").windows(3).any(|window| window == b"BP-"));
+    for (protocol, method) in [
+        ("org.apache.hadoop.security.RefreshUserMappingsProtocol", "refreshUserToGroupsMappings"),
+        ("org.apache.hadoop.security.authorize.RefreshAuthorizationPolicyProtocol", "refreshServiceAcl"),
+        ("org.apache.hadoop.ipc.RefreshCallQueueProtocol", "refreshCallQueue"),
+        ("org.apache.hadoop.ipc.GenericRefreshProtocol", "refresh"),
+    ] {
+        assert_eq!(ask(protocol, method, &[]), Ok(Vec::new()), "{method}");
+    }
+    let mut stranger = HadoopRpc::connect(cluster.namenode.address(), "eve");
+    let protocol = "org.apache.hadoop.security.RefreshUserMappingsProtocol";
+    stranger.send(protocol, "refreshUserToGroupsMappings", &[]);
+    let (class, _) = stranger.receive().expect("an answer").1.expect_err("denied");
+    assert_eq!(class, "org.apache.hadoop.security.AccessControlException");
+}
+
 fn create(path: &str, overwrite: bool) -> CreateRequest {
     CreateRequest {
         src: path.to_owned(),

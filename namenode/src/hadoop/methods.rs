@@ -3,7 +3,7 @@
 use ringfs_hadoop::rpc::RequestHeader;
 
 use super::errors::{no_such_method, no_such_protocol};
-use super::{Origin, Step, absent, attributes, failed, files, namespace, server};
+use super::{Origin, Step, absent, admin, attributes, failed, files, namespace, server};
 
 const CLIENT_PROTOCOL: &str = "org.apache.hadoop.hdfs.protocol.ClientProtocol";
 
@@ -12,6 +12,13 @@ pub(crate) fn begin(method: &RequestHeader, request: &[u8], origin: &Origin) -> 
     let (name, protocol) = (method.method_name.as_str(), &method.declaring_class_protocol_name);
     let step = match protocol.as_str() {
         CLIENT_PROTOCOL => client(name, request, origin),
+        "org.apache.hadoop.tools.GetUserMappingsProtocol" => admin::user_mappings(name, request),
+        "org.apache.hadoop.ha.HAServiceProtocol" => admin::ha_service(name),
+        "org.apache.hadoop.hdfs.server.protocol.NamenodeProtocol" => admin::namenode(name, origin),
+        "org.apache.hadoop.security.RefreshUserMappingsProtocol"
+        | "org.apache.hadoop.security.authorize.RefreshAuthorizationPolicyProtocol"
+        | "org.apache.hadoop.ipc.RefreshCallQueueProtocol"
+        | "org.apache.hadoop.ipc.GenericRefreshProtocol" => admin::refresh(name),
         _ => return failed(no_such_protocol(protocol)),
     };
     step.unwrap_or_else(|| failed(no_such_method(name, protocol)))

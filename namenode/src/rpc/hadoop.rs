@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prost::Message;
+use ringfs_hadoop::admin::GetGroupsForUserResponse;
 use ringfs_hadoop::frames::{self, Authentication, CallHeader, FrameError, RemoteError};
 use ringfs_hadoop::rpc::{IpcConnectionContext, RpcSasl, SaslState};
 use ringfs_proto::frame::Header;
@@ -169,17 +170,41 @@ impl Reading {
         };
         self.session.take_place().await;
         match begin(&method, request, origin) {
-            Step::Done(result) => {
-                let mut bytes = Vec::new();
-                self.session.append(&mut bytes, &call, result);
-                let _closed = self.session.ready.send(bytes);
-            }
+            Step::Done(result) => self.session.say(&call, result),
             Step::Ask(ask) => {
                 let caller = self.caller(ask.session);
                 self.session.ask(ask, call, caller, len).await;
             }
+            Step::Groups(user) => {
+                let result = self.groups(user).await?;
+                self.session.say(&call, result);
+            }
+            Step::ForgetGroups => {
+                let result = self.forget_groups();
+                self.session.say(&call, result);
+            }
         }
         Ok(())
+    }
+
+    /// The groups of a user, looked up where waiting does no harm.
+    async fn groups(&self, user: String) -> Result<Result<Vec<u8>, RemoteError>, Closed> {
+        let identities = self.session.shared.identities.clone();
+        let found = tokio::task::spawn_blocking(move || identities.groups(&user)).await;
+        let found = found.map_err(std::io::Error::other)?;
+        let response = found.map(|groups| GetGroupsForUserResponse { groups }.encode_to_vec());
+        Ok(response.map_err(|error| RemoteError::new("java.io.IOException", error)))
+    }
+
+    fn forget_groups(&self) -> Result<Vec<u8>, RemoteError> {
+        let caller = &self.callers[0];
+        if !caller.credentials.is_privileged {
+            let user = &caller.user;
+            let message = format!("Access denied for user {user}. Superuser privilege is required");
+            return Err(RemoteError::new("org.apache.hadoop.security.AccessControlException", message));
+        }
+        self.session.shared.identities.forget();
+        Ok(Vec::new())
     }
 
     /// A client that is set up for tokens or tickets is told that neither is asked for.
@@ -262,6 +287,13 @@ impl Session {
         }
     }
 
+    /// Answers a call that asks the namespace nothing.
+    fn say(&self, call: &CallHeader, result: Result<Vec<u8>, RemoteError>) {
+        let mut bytes = Vec::new();
+        self.append(&mut bytes, call, result);
+        let _closed = self.ready.send(bytes);
+    }
+
     fn give_place_back(&self) {
         self.in_flight.add_permits(CALL_WEIGHT as usize);
     }
@@ -316,6 +348,8 @@ impl Session {
                 self.append(bytes, &call, result);
                 self.give_place_back();
             }
+            // Only a call that begins asks for groups.
+            Step::Groups(_) | Step::ForgetGroups => self.give_place_back(),
             Step::Ask(ask) => {
                 let caller = match answer.caller.session == ask.session {
                     true => answer.caller,

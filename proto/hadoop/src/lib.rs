@@ -21,6 +21,12 @@ pub mod client {
     include!(concat!(env!("OUT_DIR"), "/hadoop.client.rs"));
 }
 
+/// Requests and responses of the protocols beside `ClientProtocol`.
+#[allow(missing_docs, clippy::all, reason = "made of protos/admin.proto")]
+pub mod admin {
+    include!(concat!(env!("OUT_DIR"), "/hadoop.admin.rs"));
+}
+
 /// Requests and responses of `ClientDatanodeProtocol`.
 #[allow(missing_docs, clippy::all, reason = "made of protos/datanode.proto")]
 pub mod datanode {
