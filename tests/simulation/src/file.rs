@@ -19,6 +19,8 @@ pub struct File {
     pub is_weak: bool,
     /// Bytes at the last `hflush` or `hsync` that was answered: without new ones the next says nothing new.
     pub asked: u64,
+    /// Power cuts of datanodes before the first byte behind `asked` was handed over.
+    pub power_cuts_before: u64,
     /// Bytes that were acknowledged by `hsync`, and survive power cuts.
     pub synced: u64,
     /// Its length, once somebody was told that it is closed.
@@ -38,12 +40,21 @@ pub struct File {
 }
 
 impl File {
-    /// `hflush` was acknowledged. Without new bytes no datanode was asked, and what a power cut took is not back; nor is it
-    /// when the power was cut while the answer was on its way.
-    pub fn has_flushed(&mut self, lost_power_meanwhile: bool) {
+    /// `len` more bytes are handed to its writer, after so many power cuts.
+    pub fn is_handed(&mut self, len: u64, power_cuts: u64) {
+        if self.written <= self.asked {
+            self.power_cuts_before = power_cuts;
+        }
+        self.written += len;
+    }
+
+    /// `hflush` was acknowledged, after so many power cuts. Without new bytes no datanode was asked, and what a power cut
+    /// took is not back; nor is it when the power was cut since they were handed over: the datanodes may have
+    /// acknowledged them before.
+    pub fn has_flushed(&mut self, power_cuts: u64) {
         if self.written > self.asked {
             self.asked = self.written;
-            if !lost_power_meanwhile {
+            if power_cuts == self.power_cuts_before {
                 (self.flushed, self.is_weak) = (self.written, false);
             }
         }

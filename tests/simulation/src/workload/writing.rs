@@ -101,10 +101,9 @@ impl Worker {
         let done = match self.random.below(100) {
             0..15 => return self.close(open),
             15..40 => {
-                let power_cuts = self.shared.model.borrow().power_cuts();
                 let flushed = open.writer.hflush();
-                let lost_power = self.shared.model.borrow().power_cuts() > power_cuts;
-                self.acknowledged(number, &flushed, "hflush", |file| file.has_flushed(lost_power));
+                let power_cuts = self.shared.model.borrow().power_cuts();
+                self.acknowledged(number, &flushed, "hflush", |file| file.has_flushed(power_cuts));
                 flushed.is_ok()
             }
             40..60 => {
@@ -114,9 +113,12 @@ impl Worker {
             }
             _ => {
                 let len = 1 + self.random.below(WRITE_BYTES_MAX);
-                let file = self.shared.model.borrow().file(number);
+                let (file, power_cuts) = {
+                    let model = self.shared.model.borrow();
+                    (model.file(number), model.power_cuts())
+                };
                 let bytes = file.bytes(number, file.written, len as usize);
-                self.shared.model.borrow_mut().learn(number, |file| file.written += len);
+                self.shared.model.borrow_mut().learn(number, |file| file.is_handed(len, power_cuts));
                 let written = open.writer.append(&bytes);
                 self.acknowledged(number, &written, "write", |_| {});
                 written.is_ok()
