@@ -148,6 +148,7 @@ mod tests {
             kind,
             name: String::new(),
             length,
+            told_bytes: 0,
             mode: 0o644,
             owner: owner.to_owned(),
             group: String::new(),

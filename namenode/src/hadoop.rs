@@ -29,7 +29,7 @@ use sha2::{Digest, Sha256};
 use crate::calls::{Question, Reply, Request};
 
 pub(crate) use holders::Holders;
-pub(crate) use methods::begin;
+pub(crate) use methods::{begin, superuser_operation};
 
 /// What a call does next.
 pub(crate) enum Step {
@@ -39,7 +39,7 @@ pub(crate) enum Step {
     Done(Result<Vec<u8>, RemoteError>),
     /// It is answered with the groups of a user.
     Groups(String),
-    /// Groups of users are looked up anew, if a superuser wants it.
+    /// Groups of users are looked up anew.
     ForgetGroups,
 }
 

@@ -18,8 +18,7 @@ impl<'a> Components<'a> {
     /// `NameTooLong` for a component above 255 bytes, a path above 8000 bytes or more than 1000 levels.
     pub fn parse(path: &'a str) -> Result<Self, WireError> {
         if path.len() > PATH_BYTES_MAX {
-            let message = format!("path of {} bytes exceeds {PATH_BYTES_MAX}", path.len());
-            return Err(WireError::new(Code::NameTooLong, message));
+            return Err(path_too_long());
         }
         if !path.starts_with('/') {
             return Err(WireError::new(
@@ -29,13 +28,25 @@ impl<'a> Components<'a> {
         }
         let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
         if names.len() > PATH_DEPTH_MAX {
-            let message = format!("path of {} levels exceeds {PATH_DEPTH_MAX}", names.len());
-            return Err(WireError::new(Code::NameTooLong, message));
+            return Err(path_too_long());
         }
         for name in &names {
             check_name(name, path)?;
         }
         Ok(Self { path, names })
+    }
+
+    /// Refuses a path under which nothing can be made: clients of HDFS ask for snapshots and inodes by these names.
+    ///
+    /// # Errors
+    /// `InvalidArgument`.
+    pub fn check_can_be_made(&self) -> Result<(), WireError> {
+        let reserved = match self.names.as_slice() {
+            [".reserved", ..] => ".reserved",
+            names if names.contains(&".snapshot") => ".snapshot",
+            _ => return Ok(()),
+        };
+        Err(WireError::new(Code::InvalidArgument, format!("\"{reserved}\" is a reserved name.")))
     }
 
     /// The names from the root down.
@@ -59,9 +70,19 @@ impl<'a> Components<'a> {
     }
 }
 
+fn path_too_long() -> WireError {
+    let message = format!("Pathname too long.  Limit {PATH_BYTES_MAX} characters, {PATH_DEPTH_MAX} levels.");
+    WireError::new(Code::NameTooLong, message)
+}
+
 fn check_name(name: &str, path: &str) -> Result<(), WireError> {
     if name.len() > NAME_BYTES_MAX {
-        let message = format!("name of {} bytes exceeds {NAME_BYTES_MAX} in {path}", name.len());
+        let directory = path.split(name).next().unwrap_or_default().trim_end_matches('/');
+        let message = format!(
+            "The maximum path component name limit of {name} in directory {} is exceeded: limit={NAME_BYTES_MAX} length={}",
+            if directory.is_empty() { "/" } else { directory },
+            name.len()
+        );
         return Err(WireError::new(Code::NameTooLong, message));
     }
     if matches!(name, "." | "..") || name.contains([':', '\0']) {

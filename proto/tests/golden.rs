@@ -58,6 +58,7 @@ fn status() -> FileStatusV1 {
         kind: FileKind::File,
         name: "a name longer than eight".to_owned(),
         length: 6,
+        told_bytes: 0x66,
         mode: 0o644,
         owner: "ann".to_owned(),
         group: "staff".to_owned(),
@@ -187,7 +188,7 @@ fn recovery(examples: &mut Examples) {
     examples.add("AddDatanodesReply", &AddDatanodesReplyV1 { nodes: located().nodes, capability });
     examples.add("RecoverLeaseRequest", &RecoverLeaseRequestV1 { path: "/data/part-0".to_owned() });
     examples.add("RecoverLeaseReply", &RecoverLeaseReplyV1 { is_closed: true });
-    examples.add("RenewLeaseRequest", &RenewLeaseRequestV1 { flags: 0 });
+    examples.add("RenewLeaseRequest", &RenewLeaseRequestV1 { told: Some((InodeId(5), 6)) });
     examples.add(
         "SetReplicationRequest",
         &SetReplicationRequestV1 { path: "/data/part-0".to_owned(), replication: 4 },

@@ -242,6 +242,7 @@ pub mod tests {
             kind: FileKind::File,
             name: String::new(),
             length: 100 * blocks.len() as u64,
+            told_bytes: 0,
             mode: 0o644,
             owner: "ann".to_owned(),
             group: "staff".to_owned(),

@@ -121,7 +121,7 @@ impl Core {
         match &call.request {
             Request::Mkdirs(request) => {
                 self.check_safe_mode(&format!("create directory {}", request.path))?;
-                let path = Components::parse(&request.path)?.canonical();
+                let path = made(&request.path)?;
                 log(ChangeV1::Mkdirs(MkdirsV1 {
                     path,
                     mode: request.mode,
@@ -141,7 +141,7 @@ impl Core {
             Request::Rename(request) => {
                 self.check_safe_mode(&format!("rename {}", request.source))?;
                 let source = Components::parse(&request.source)?.canonical();
-                let target = Components::parse(&request.target)?.canonical();
+                let target = made(&request.target)?;
                 log(ChangeV1::Rename(RenameV1 { source, target, overwrite: request.overwrite }))
             }
             Request::Delete(request) => {
@@ -171,10 +171,13 @@ impl Core {
     fn filter_set_replication(&self, request: &SetReplicationRequestV1) -> Result<Filtered, WireError> {
         self.check_safe_mode(&format!("set the replication of {}", request.path))?;
         let SetReplicationRequestV1 { path, replication } = request;
-        if !(1..=REPLICATION_MAX).contains(replication) {
-            let message = format!("replication {replication} of {path} is not from 1 to {REPLICATION_MAX}");
+        if *replication == 0 {
+            let message = format!(
+                "Requested replication factor of 0 is less than the required minimum of 1 for {path}"
+            );
             return Err(WireError::new(Code::InvalidArgument, message));
         }
+        check_replication(*replication, path)?;
         let path = Components::parse(path)?.canonical();
         let change = SetReplicationV1 { path, replication: *replication };
         Ok(Filtered::Log(ChangeV1::SetReplication(change), Promise::default()))
@@ -183,7 +186,7 @@ impl Core {
     /// The file that a request makes.
     pub(super) fn created(&self, request: &CreateRequestV1) -> Result<CreateV1, WireError> {
         self.check_safe_mode(&format!("create file {}", request.path))?;
-        let path = Components::parse(&request.path)?;
+        let path = made(&request.path)?;
         let invalid = |message| Err(WireError::new(Code::InvalidArgument, message));
         let (replication, block_size) =
             self.file_layout(&request.path, request.replication, request.block_size)?;
@@ -194,7 +197,7 @@ impl Core {
             ));
         }
         Ok(CreateV1 {
-            path: path.canonical(),
+            path,
             mode: request.mode,
             unmasked_mode: request.unmasked_mode,
             overwrite: request.overwrite,
@@ -215,11 +218,7 @@ impl Core {
     ) -> Result<(u16, u64), WireError> {
         let invalid = |message| Err(WireError::new(Code::InvalidArgument, message));
         let replication = if replication == 0 { self.config.replication } else { replication };
-        if replication > REPLICATION_MAX {
-            return invalid(format!(
-                "Requested replication factor of {replication} exceeds maximum of {REPLICATION_MAX} for {path}"
-            ));
-        }
+        check_replication(replication, path)?;
         let block_size = if block_size == 0 { self.config.block_size } else { block_size };
         if block_size < BLOCK_BYTES_MIN {
             return invalid(format!(
@@ -527,4 +526,21 @@ impl Core {
             }
         }
     }
+}
+
+/// The path of something that is to be made, in its shortest form.
+pub(super) fn made(path: &str) -> Result<String, WireError> {
+    let path = Components::parse(path)?;
+    path.check_can_be_made()?;
+    Ok(path.canonical())
+}
+
+fn check_replication(replication: u16, path: &str) -> Result<(), WireError> {
+    if replication <= REPLICATION_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "Requested replication factor of {replication} exceeds maximum of {REPLICATION_MAX} for {path}"
+    );
+    Err(WireError::new(Code::InvalidArgument, message))
 }

@@ -6,6 +6,7 @@ use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
 
 use super::Core;
+use super::changes::made;
 use crate::wal::record::{ChangeV1, CommitV1};
 
 impl Core {
@@ -32,15 +33,15 @@ impl Core {
         let conditions = step.conditions.iter().map(|(path, expected)| Ok((canonical(path)?, *expected)));
         let mut action = step.action.clone();
         match &mut action {
-            CommitActionV1::Mkdirs(mkdirs) => mkdirs.path = canonical(&mkdirs.path)?,
+            CommitActionV1::Mkdirs(mkdirs) => mkdirs.path = made(&mkdirs.path)?,
             CommitActionV1::CreateEmpty(create) => {
                 (create.replication, create.block_size) =
                     self.file_layout(&create.path, create.replication, create.block_size)?;
-                create.path = canonical(&create.path)?;
+                create.path = made(&create.path)?;
             }
             CommitActionV1::Rename(rename) => {
                 rename.source = canonical(&rename.source)?;
-                rename.target = canonical(&rename.target)?;
+                rename.target = made(&rename.target)?;
             }
             CommitActionV1::Delete(delete) => delete.path = canonical(&delete.path)?,
             CommitActionV1::Check => {}

@@ -48,10 +48,15 @@ impl Core {
                 let request = request.clone();
                 self.recover_lease(&request, call, now);
             }
-            Request::RenewLease(_) => {
+            Request::RenewLease(request) => {
                 self.sessions.renew(call.caller.session);
+                let told = request.told.map_or(Ok(()), |(inode, length)| {
+                    self.state.check_lease(inode, call.caller.session)?;
+                    self.state.tell_length(inode, length);
+                    Ok(())
+                });
                 let reply = Reply::RenewLease(DoneV1 { index: self.state.applied() });
-                self.answer(call, Ok(reply));
+                self.answer(call, told.map(|()| reply));
             }
             Request::AddDatanodes(request) => {
                 let request = request.clone();
@@ -76,12 +81,14 @@ impl Core {
     }
 
     fn lease_to_recover(&self, request: &RecoverLeaseRequestV1, call: &Call) -> Result<Lease, WireError> {
-        let path = self.path_for(call, &request.path, Asked::target(Access::WRITE))?.canonical();
-        let file = self.state.file_ref(&FileRefV1::Path(path))?;
+        let path = self.path_for(call, &request.path, Asked::TRAVERSE)?;
+        let file = self.state.file_ref(&FileRefV1::Path(path.canonical()))?;
         if file.session.is_none() {
             let is_cut = self.state.truncations().get(file.inode).is_some();
             return Ok(if is_cut { Lease::Truncation } else { Lease::Closed });
         }
+        // Only for a lease that there is (HDFS: `FSNamesystem.recoverLease`).
+        self.state.check(call.caller.author(), &path, Asked::target(Access::WRITE))?;
         self.check_safe_mode(&format!("recover the lease of {}", request.path))?;
         Ok(Lease::Writer(file.inode))
     }

@@ -5,7 +5,8 @@ use ringfs_hadoop::client::*;
 use ringfs_hadoop::frames::RemoteError;
 use ringfs_hadoop::hdfs::EcTopologyVerifierResult;
 
-use super::errors::{IO, unsupported};
+use super::errors::{IO, of_wire_missing, unsupported};
+use super::namespace::stat;
 use super::{Origin, Step, done, failed};
 
 /// Methods with an answer that says that there is nothing.
@@ -23,7 +24,6 @@ nothing! {
     get_slow_datanode_report: GetSlowDatanodeReportRequest => GetSlowDatanodeReportResponse::default();
     get_fs_ec_block_group_stats: GetFsEcBlockGroupStatsRequest => GetFsEcBlockGroupStatsResponse::default();
     get_erasure_coding_policies: GetErasureCodingPoliciesRequest => GetErasureCodingPoliciesResponse::default();
-    get_erasure_coding_policy: GetErasureCodingPolicyRequest => GetErasureCodingPolicyResponse::default();
     get_erasure_coding_codecs: GetErasureCodingCodecsRequest => GetErasureCodingCodecsResponse::default();
     get_delegation_token: GetDelegationTokenRequest => GetDelegationTokenResponse::default();
     get_data_encryption_key: GetDataEncryptionKeyRequest => GetDataEncryptionKeyResponse::default();
@@ -33,6 +33,14 @@ nothing! {
     list_cache_directives: ListCacheDirectivesRequest => ListCacheDirectivesResponse::default();
     list_cache_pools: ListCachePoolsRequest => ListCachePoolsResponse::default();
     get_snapshottable_dir_listing: GetSnapshottableDirListingRequest => GetSnapshottableDirListingResponse::default();
+}
+
+/// No file has a policy, but it must be there.
+pub(super) fn get_erasure_coding_policy(request: GetErasureCodingPolicyRequest, origin: &Origin) -> Step {
+    stat(origin, request.src, |result| match result {
+        Ok(_) => done(&GetErasureCodingPolicyResponse::default()),
+        Err(error) => failed(of_wire_missing(error, "Path not found: {}")),
+    })
 }
 
 /// Methods that are refused.

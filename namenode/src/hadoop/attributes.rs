@@ -13,11 +13,14 @@ use ringfs_proto::meta::attributes::{
 };
 use ringfs_proto::{Code, WireError};
 
-use super::errors::{IO, of_wire, of_wire_but};
+use super::errors::{ILLEGAL_ARGUMENT, IO, of_wire, of_wire_but, of_wire_missing};
 use super::namespace::nothing;
 use super::{Origin, Step, ask, done, failed};
 
 const ACL: &str = "org.apache.hadoop.hdfs.protocol.AclException";
+const XATTR_NOT_FOUND: &str = "org.apache.hadoop.hdfs.protocol.XAttrNotFoundException";
+/// How attributes and ACLs call a path that is missing.
+const MISSING: &str = "cannot find {}";
 /// The bit of a mode that keeps entries from others.
 const STICKY: u16 = 0o1000;
 
@@ -46,9 +49,16 @@ fn xattr(found: XattrV1, with_value: bool) -> XAttr {
 
 /// What is wrong with an attribute is no file that is missing.
 fn xattr_error(error: WireError) -> RemoteError {
-    let is_path = error.message.starts_with("File does not exist");
-    let own = [(Code::AlreadyExists, IO), (Code::NotFound, IO)];
-    if is_path { of_wire(error) } else { of_wire_but(error, &own) }
+    let class = match error.code {
+        _ if error.message.starts_with("File does not exist") => return of_wire_missing(error, MISSING),
+        Code::NotFound if error.message.starts_with("At least one") => XATTR_NOT_FOUND,
+        Code::AlreadyExists | Code::NotFound => IO,
+        Code::InvalidArgument | Code::LimitExceeded if error.message.starts_with("The XAttr is too big") => {
+            ILLEGAL_ARGUMENT
+        }
+        _ => return of_wire(error),
+    };
+    RemoteError::new(class, error.message)
 }
 
 pub(super) fn set_x_attr(request: SetXAttrRequest, origin: &Origin) -> Step {
@@ -148,9 +158,20 @@ fn change_acl(
     change: AclChangeV1,
     response: impl prost::Message + 'static,
 ) -> Step {
+    let named = path.clone();
     ask(origin.session, ChangeAclRequestV1 { path, change }, move |result| match result {
         Ok(_) => done(&response),
-        Err(error) => failed(of_wire_but(error, &[(Code::InvalidArgument, ACL), (Code::LimitExceeded, ACL)])),
+        Err(error) => {
+            let words = "Directory/File does not exist {}";
+            let mut error = match error.code {
+                Code::NotFound => of_wire_missing(error, words),
+                _ => of_wire_but(error, &[(Code::InvalidArgument, ACL), (Code::LimitExceeded, ACL)]),
+            };
+            if error.class == ACL {
+                error.message = format!("{} Path: {named}", error.message);
+            }
+            failed(error)
+        }
     })
 }
 
@@ -189,7 +210,7 @@ pub(super) fn get_acl_status(request: GetAclStatusRequest, origin: &Origin) -> S
             };
             done(&GetAclStatusResponse { result })
         }
-        Err(error) => failed(of_wire(error)),
+        Err(error) => failed(of_wire_missing(error, MISSING)),
     })
 }
 
@@ -236,7 +257,7 @@ pub(super) fn get_storage_policy(request: GetStoragePolicyRequest, origin: &Orig
             let storage_policy = policy(&reply.of_path.unwrap_or_else(hot));
             done(&GetStoragePolicyResponse { storage_policy })
         }
-        Err(error) => failed(of_wire(error)),
+        Err(error) => failed(of_wire_missing(error, "File/Directory does not exist: {}")),
     })
 }
 
@@ -244,7 +265,10 @@ pub(super) fn set_storage_policy(request: SetStoragePolicyRequest, origin: &Orig
     let set = SetStoragePolicyRequestV1 { path: request.src, policy: Some(request.policy_name) };
     ask(origin.session, set, |result| match result {
         Ok(_) => done(&SetStoragePolicyResponse {}),
-        Err(error) => failed(of_wire_but(error, &[(Code::InvalidArgument, super::errors::ILLEGAL_ARGUMENT)])),
+        Err(error) if error.code == Code::InvalidArgument => {
+            failed(of_wire_but(error, &[(Code::InvalidArgument, ILLEGAL_ARGUMENT)]))
+        }
+        Err(error) => failed(of_wire_missing(error, "File/Directory does not exist: {}")),
     })
 }
 

@@ -20,7 +20,7 @@ pub(super) fn status(status: &FileStatusV1, name: &str) -> HdfsFileStatus {
     HdfsFileStatus {
         file_type: if is_directory { FileType::IsDir } else { FileType::IsFile } as i32,
         path: name.as_bytes().to_vec().into(),
-        length: status.length,
+        length: status.length + status.told_bytes,
         permission: FsPermission { perm: u32::from(status.mode) | acl_bit },
         owner: status.owner.clone(),
         group: status.group.clone(),

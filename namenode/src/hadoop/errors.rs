@@ -8,6 +8,7 @@ pub(crate) const FILE_NOT_FOUND: &str = "java.io.FileNotFoundException";
 pub(crate) const FILE_ALREADY_EXISTS: &str = "org.apache.hadoop.fs.FileAlreadyExistsException";
 pub(crate) const ILLEGAL_ARGUMENT: &str = "org.apache.hadoop.HadoopIllegalArgumentException";
 pub(crate) const IO: &str = "java.io.IOException";
+pub(crate) const ACCESS_CONTROL: &str = "org.apache.hadoop.security.AccessControlException";
 pub(crate) const UNSUPPORTED: &str = "java.lang.UnsupportedOperationException";
 
 /// The class of an error where an operation has none of its own for it.
@@ -17,10 +18,12 @@ fn class_of(error: &WireError) -> &'static str {
         Code::AlreadyExists => FILE_ALREADY_EXISTS,
         Code::NotADirectory => "org.apache.hadoop.fs.ParentNotDirectoryException",
         Code::NotEmpty => "org.apache.hadoop.fs.PathIsNotEmptyDirectoryException",
-        Code::PermissionDenied => "org.apache.hadoop.security.AccessControlException",
+        Code::PermissionDenied => ACCESS_CONTROL,
         Code::InvalidArgument if error.message.starts_with("Invalid path name") => {
             "org.apache.hadoop.fs.InvalidPathException"
         }
+        Code::InvalidArgument if error.message.ends_with("is a reserved name.") => ILLEGAL_ARGUMENT,
+        Code::NameTooLong if error.message.starts_with("Pathname too long") => IO,
         Code::NameTooLong => "org.apache.hadoop.hdfs.protocol.FSLimitException$PathComponentTooLongException",
         Code::LeaseHeld => "org.apache.hadoop.hdfs.protocol.AlreadyBeingCreatedException",
         Code::LeaseLost => "org.apache.hadoop.hdfs.server.namenode.LeaseExpiredException",
@@ -41,6 +44,27 @@ pub(crate) fn of_wire_but(error: WireError, own: &[(Code, &'static str)]) -> Rem
     match own.iter().find(|(code, _)| *code == error.code) {
         Some((_, class)) if class_of(&error) != "org.apache.hadoop.fs.InvalidPathException" => {
             RemoteError::new(class, error.message)
+        }
+        _ => of_wire(error),
+    }
+}
+
+/// An error of the namespace, of a method that has its own words for what is missing: `{}` in them is the path.
+pub(crate) fn of_wire_missing(error: WireError, words: &str) -> RemoteError {
+    let path = error.message.strip_prefix("File does not exist: ").filter(|_| error.code == Code::NotFound);
+    match path {
+        Some(path) => RemoteError::new(FILE_NOT_FOUND, words.replace("{}", path)),
+        None => of_wire(error),
+    }
+}
+
+/// An error of the namespace, of a method that checks the way to its path before it looks whether anything is there
+/// (HDFS: `FSPermissionChecker.checkTraverse`).
+pub(crate) fn of_wire_traversed(error: WireError) -> RemoteError {
+    match error.message.strip_prefix("Parent path is not a directory: ") {
+        Some(path) if error.code == Code::NotADirectory => {
+            let message = format!("{path} (is not a directory)");
+            of_wire(WireError { message, ..error })
         }
         _ => of_wire(error),
     }

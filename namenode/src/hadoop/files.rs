@@ -1,9 +1,11 @@
 //! Files and their blocks: made, written, read.
 
 use ringfs_hadoop::client::*;
+use ringfs_hadoop::frames::RemoteError;
 use ringfs_hadoop::hdfs::{CorruptFileBlocks, CreateFlag, DatanodeInfo, OpenFilesBatchResponse, StorageType};
 use ringfs_proto::checksum::ChecksumType;
 use ringfs_proto::ids::{BlockId, DatanodeId, InodeId, SessionId};
+use ringfs_proto::limits::BLOCK_BYTES_MIN;
 use ringfs_proto::meta::changes::{AppendRequestV1, ConcatRequestV1, TruncateRequestV1};
 use ringfs_proto::meta::namespace::{
     AbandonBlockRequestV1, AckedReplicaV1, AddBlockRequestV1, AddDatanodesRequestV1, BadReplicaV1,
@@ -14,7 +16,10 @@ use ringfs_proto::meta::namespace::{
 use ringfs_proto::meta::tree::{ListCorruptFilesRequestV1, ListOpenFilesRequestV1, OpenFileV1};
 use ringfs_proto::{Code, WireError};
 
-use super::errors::{FILE_ALREADY_EXISTS, ILLEGAL_ARGUMENT, of_wire, of_wire_but};
+use super::errors::{
+    FILE_ALREADY_EXISTS, FILE_NOT_FOUND, ILLEGAL_ARGUMENT, IO, of_wire, of_wire_but, of_wire_missing,
+    of_wire_traversed,
+};
 use super::namespace::{mode, nothing, stat};
 use super::{Origin, Step, ask, convert, done, failed};
 
@@ -22,6 +27,35 @@ use super::{Origin, Step, ask, convert, done, failed};
 pub(super) const CHUNK_BYTES: u32 = 512;
 
 pub(super) fn create(request: CreateRequest, origin: &Origin) -> Step {
+    let replaces = request.create_flag & CreateFlag::Overwrite as u32 != 0;
+    if !replaces || request.create_flag & CreateFlag::Create as u32 != 0 {
+        return make(request, origin);
+    }
+    let again = origin.clone();
+    stat(origin, request.src.clone(), move |found| match found {
+        Err(error) if error.code == Code::NotFound => {
+            let message = format!("Can't overwrite non-existent {}", request.src);
+            failed(RemoteError::new(FILE_NOT_FOUND, message))
+        }
+        _ => make(request, &again),
+    })
+}
+
+fn make(request: CreateRequest, origin: &Origin) -> Step {
+    let address = origin.address;
+    // Natively nothing means the default; these clients always say what they want.
+    if request.replication == 0 {
+        let message = format!(
+            "Requested replication factor of 0 is less than the required minimum of 1 for {}, clientName={address}",
+            request.src
+        );
+        return failed(RemoteError::new(IO, message));
+    }
+    if request.block_size == 0 {
+        let message =
+            format!("Specified block size 0 is less than configured minimum value {BLOCK_BYTES_MIN}");
+        return failed(RemoteError::new(IO, message));
+    }
     let masked = mode(request.masked.perm);
     let create = CreateRequestV1 {
         path: request.src,
@@ -35,9 +69,20 @@ pub(super) fn create(request: CreateRequest, origin: &Origin) -> Step {
         checksum: ChecksumType::Crc32c,
         chunk_bytes: CHUNK_BYTES,
     };
-    ask(origin.writer(&request.client_name), create, |result| match result {
+    ask(origin.writer(&request.client_name), create, move |result| match result {
         Ok(reply) => done(&CreateResponse { fs: Some(convert::status(&reply.status, "")) }),
-        Err(error) => failed(of_wire_but(error, &[(Code::IsADirectory, FILE_ALREADY_EXISTS)])),
+        Err(error) if error.code == Code::IsADirectory => {
+            failed(of_wire_but(error, &[(Code::IsADirectory, FILE_ALREADY_EXISTS)]))
+        }
+        Err(mut error) => {
+            if error.code == Code::AlreadyExists {
+                let of_client = format!(" for client {address} already exists");
+                error.message = error.message.replace(" already exists", &of_client);
+            } else if error.message.starts_with("Requested replication") {
+                error.message = format!("{}, clientName={address}", error.message);
+            }
+            failed(of_wire_traversed(error))
+        }
     })
 }
 
@@ -58,7 +103,7 @@ fn with_inode(
 }
 
 /// A writer whose file is gone has lost its lease.
-fn lease_lost(error: WireError) -> ringfs_hadoop::frames::RemoteError {
+fn lease_lost(error: WireError) -> RemoteError {
     match error.code {
         Code::NotFound => of_wire(WireError { code: Code::LeaseLost, ..error }),
         _ => of_wire(error),
@@ -106,18 +151,22 @@ pub(super) fn complete(request: CompleteRequest, origin: &Origin) -> Step {
     })
 }
 
-/// Blocks are in the log before a writer has them, and readers ask datanodes for lengths: only the lease is renewed.
+/// Blocks are in the log before a writer has them, and readers ask datanodes for lengths: a writer has nothing to say but how
+/// long the last block is, for those who only look at the status.
 pub(super) fn fsync(request: FsyncRequest, origin: &Origin) -> Step {
-    renew(origin.writer(&request.client), &FsyncResponse {})
+    let session = origin.writer(&request.client);
+    let length = u64::try_from(request.last_block_length()).ok();
+    with_inode(origin, request.file_id, request.src, move |inode| {
+        let told = length.map(|length| (inode, length));
+        ask(session, RenewLeaseRequestV1 { told }, |result| nothing(result.map(drop), &FsyncResponse {}))
+    })
 }
 
 pub(super) fn renew_lease(request: RenewLeaseRequest, origin: &Origin) -> Step {
-    renew(origin.writer(&request.client_name), &RenewLeaseResponse {})
-}
-
-fn renew(session: SessionId, response: &(impl prost::Message + Clone + 'static)) -> Step {
-    let response = response.clone();
-    ask(session, RenewLeaseRequestV1 { flags: 0 }, move |result| nothing(result.map(drop), &response))
+    let session = origin.writer(&request.client_name);
+    ask(session, RenewLeaseRequestV1 { told: None }, |result| {
+        nothing(result.map(drop), &RenewLeaseResponse {})
+    })
 }
 
 pub(super) fn recover_lease(request: RecoverLeaseRequest, origin: &Origin) -> Step {
@@ -131,6 +180,7 @@ pub(super) fn recover_lease(request: RecoverLeaseRequest, origin: &Origin) -> St
 pub(super) fn append(request: AppendRequest, origin: &Origin) -> Step {
     let (session, pool) = (origin.writer(&request.client_name), origin.pool.clone());
     let new_block = request.flag() & CreateFlag::NewBlock as u32 != 0;
+    let missing = format!("Failed to append to non-existent file {{}} for client {}", origin.address);
     ask(session, AppendRequestV1 { path: request.src, new_block }, move |result| match result {
         Ok(reply) => {
             // Only a block that is open again is gone on with: a full one is not, nor what is kept in the log.
@@ -144,7 +194,10 @@ pub(super) fn append(request: AppendRequest, origin: &Origin) -> Step {
             let block = last.map(|last| convert::located(&pool, &last));
             done(&AppendResponse { block, stat: Some(status) })
         }
-        Err(error) => failed(of_wire_but(error, &[(Code::IsADirectory, FILE_ALREADY_EXISTS)])),
+        Err(error) if error.code == Code::IsADirectory => {
+            failed(of_wire_but(error, &[(Code::IsADirectory, FILE_ALREADY_EXISTS)]))
+        }
+        Err(error) => failed(of_wire_missing(error, &missing)),
     })
 }
 
@@ -157,6 +210,9 @@ pub(super) fn truncate(request: TruncateRequest, origin: &Origin) -> Step {
 }
 
 pub(super) fn concat(request: ConcatRequest, origin: &Origin) -> Step {
+    if request.srcs.is_empty() {
+        return failed(RemoteError::new("java.lang.IllegalArgumentException", "No sources given"));
+    }
     let concat = ConcatRequestV1 { target: request.trg, sources: request.srcs };
     ask(origin.session, concat, |result| match result {
         Ok(_) => done(&ConcatResponse {}),

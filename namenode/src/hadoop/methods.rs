@@ -1,5 +1,7 @@
 //! Which method is which function.
 
+use ringfs_hadoop::client::SetSafeModeRequest;
+use ringfs_hadoop::hdfs::SafeModeAction;
 use ringfs_hadoop::rpc::RequestHeader;
 
 use super::errors::{no_such_method, no_such_protocol};
@@ -22,6 +24,33 @@ pub(crate) fn begin(method: &RequestHeader, request: &[u8], origin: &Origin) -> 
         _ => return failed(no_such_protocol(protocol)),
     };
     step.unwrap_or_else(|| failed(no_such_method(name, protocol)))
+}
+
+/// The name of what a call does, if only superusers may (HDFS: `FSNamesystem.checkSuperuserPrivilege`).
+pub(crate) fn superuser_operation(method: &str, request: &[u8]) -> Option<&'static str> {
+    Some(match method {
+        "finalizeUpgrade" => "finalizeUpgrade",
+        "getDatanodeReport" => "datanodeReport",
+        "getDatanodeStorageReport" => "getDatanodeStorageReport",
+        "listCorruptFileBlocks" => "listCorruptFileBlocks",
+        "listOpenFiles" => "listOpenFiles",
+        "metaSave" => "metaSave",
+        "refreshNodes" => "refreshNodes",
+        "refreshUserToGroupsMappings" => "refreshUserToGroupsMappings",
+        "restoreFailedStorage" => "restoreFailedStorage",
+        "rollEdits" => "rollEditLog",
+        "rollingUpgrade" => "rollingUpgrade",
+        "saveNamespace" => "saveNamespace",
+        "setBalancerBandwidth" => "setBalancerBandwidth",
+        "setQuota" => "setSpaceQuota",
+        "setSafeMode" => match super::decode::<SetSafeModeRequest>(request).ok()?.action() {
+            SafeModeAction::SafemodeGet => return None,
+            SafeModeAction::SafemodeEnter => "safemode_enter",
+            SafeModeAction::SafemodeLeave => "safemode_leave",
+            SafeModeAction::SafemodeForceExit => "safemode_force_exit",
+        },
+        _ => return None,
+    })
 }
 
 fn client(method: &str, request: &[u8], origin: &Origin) -> Option<Step> {

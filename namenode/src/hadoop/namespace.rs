@@ -17,7 +17,9 @@ use ringfs_proto::meta::namespace::{
 use ringfs_proto::meta::tree::{ContentSummaryRequestV1, WalkEntryV1, WalkRequestV1};
 use ringfs_proto::{Code, WireError};
 
-use super::errors::{self, FILE_ALREADY_EXISTS, IO, of_wire, of_wire_but};
+use super::errors::{
+    self, FILE_ALREADY_EXISTS, IO, of_wire, of_wire_but, of_wire_missing, of_wire_traversed,
+};
 use super::{Origin, Step, ask, convert, done, failed};
 
 /// Permission bits that are kept: there is no setuid and no setgid.
@@ -134,7 +136,7 @@ pub(super) fn get_batched_listing(request: GetBatchedListingRequest, origin: &Or
             return failed(RemoteError::new(IO, "a listing goes on"));
         };
         let listed = listed.and_then(|bytes| super::decode::<GetListingResponse>(&bytes));
-        let missing = || RemoteError::new(errors::FILE_NOT_FOUND, format!("{path} does not exist"));
+        let missing = || RemoteError::new(errors::FILE_NOT_FOUND, format!("Path {path} does not exist"));
         let listed = listed.and_then(|response| response.dir_list.ok_or_else(missing));
         let mut listing = BatchedDirectoryListing { parent_idx: key.path_index, ..Default::default() };
         let mut next = BatchedListingKey { path_index: key.path_index + 1, ..Default::default() };
@@ -172,7 +174,7 @@ pub(super) fn mkdirs(request: MkdirsRequest, origin: &Origin) -> Step {
     };
     ask(origin.session, mkdirs, |result| match result {
         Ok(_) => done(&MkdirsResponse { result: true }),
-        Err(error) => failed(of_wire(error)),
+        Err(error) => failed(of_wire_traversed(error)),
     })
 }
 
@@ -206,7 +208,7 @@ pub(super) fn rename(request: RenameRequest, origin: &Origin) -> Step {
         ask(origin.session, rename, |result| match result {
             Ok(_) => done(&RenameResponse { result: true }),
             Err(error) if is_false(&error) => done(&RenameResponse { result: false }),
-            Err(error) => failed(of_wire(error)),
+            Err(error) => failed(of_wire_traversed(error)),
         })
     })
 }
@@ -227,14 +229,23 @@ pub(super) fn rename2(request: Rename2Request, origin: &Origin) -> Step {
         Err(error) => {
             let own =
                 [(Code::NotEmpty, IO), (Code::IsADirectory, IO), (Code::AlreadyExists, FILE_ALREADY_EXISTS)];
-            failed(of_wire_but(error, &own))
+            failed(match error.code {
+                Code::NotADirectory if error.message.starts_with("Source") => {
+                    RemoteError::new(IO, error.message)
+                }
+                Code::NotADirectory => of_wire_traversed(error),
+                _ => of_wire_but(error, &own),
+            })
         }
     })
 }
 
 pub(super) fn set_permission(request: SetPermissionRequest, origin: &Origin) -> Step {
     let set = SetPermissionRequestV1 { path: request.src, mode: mode(request.permission.perm) };
-    ask(origin.session, set, |result| nothing(result.map(drop), &SetPermissionResponse {}))
+    ask(origin.session, set, |result| match result {
+        Ok(_) => done(&SetPermissionResponse {}),
+        Err(error) => failed(of_wire_missing(error, "Directory/File does not exist {}")),
+    })
 }
 
 pub(super) fn set_owner(request: SetOwnerRequest, origin: &Origin) -> Step {
@@ -242,14 +253,20 @@ pub(super) fn set_owner(request: SetOwnerRequest, origin: &Origin) -> Step {
     let named = |name: Option<String>| name.filter(|name| !name.is_empty());
     let (owner, group) = (named(request.username), named(request.groupname));
     let set = SetOwnerRequestV1 { path: request.src, owner, group };
-    ask(origin.session, set, |result| nothing(result.map(drop), &SetOwnerResponse {}))
+    ask(origin.session, set, |result| match result {
+        Ok(_) => done(&SetOwnerResponse {}),
+        Err(error) => failed(of_wire_missing(error, "Directory/File does not exist {}")),
+    })
 }
 
 pub(super) fn set_times(request: SetTimesRequest, origin: &Origin) -> Step {
     let time = |time_ms| Some(time_ms).filter(|time_ms| *time_ms != UNSET);
     let (mtime_ms, atime_ms) = (time(request.mtime), time(request.atime));
     let set = SetTimesRequestV1 { path: request.src, mtime_ms, atime_ms };
-    ask(origin.session, set, |result| nothing(result.map(drop), &SetTimesResponse {}))
+    ask(origin.session, set, |result| match result {
+        Ok(_) => done(&SetTimesResponse {}),
+        Err(error) => failed(of_wire_missing(error, "File/Directory {} does not exist.")),
+    })
 }
 
 pub(super) fn set_replication(request: SetReplicationRequest, origin: &Origin) -> Step {
@@ -268,7 +285,10 @@ pub(super) fn set_replication(request: SetReplicationRequest, origin: &Origin) -
 pub(super) fn check_access(request: CheckAccessRequest, origin: &Origin) -> Step {
     let access = request.mode as u8 & 7;
     let check = CheckAccessRequestV1 { path: request.path, access };
-    ask(origin.session, check, |result| nothing(result.map(drop), &CheckAccessResponse {}))
+    ask(origin.session, check, |result| match result {
+        Ok(_) => done(&CheckAccessResponse {}),
+        Err(error) => failed(of_wire_missing(error, "Path not found: {}")),
+    })
 }
 
 pub(super) fn get_content_summary(request: GetContentSummaryRequest, origin: &Origin) -> Step {
@@ -282,6 +302,12 @@ pub(super) fn get_content_summary(request: GetContentSummaryRequest, origin: &Or
                 quota: UNSET,
                 space_consumed: sum.space_consumed,
                 space_quota: UNSET,
+                // Of a file; a directory has none of its own.
+                erasure_coding_policy: Some(if sum.directories == 0 {
+                    "Replicated".to_owned()
+                } else {
+                    String::new()
+                }),
                 ..ContentSummary::default()
             };
             done(&GetContentSummaryResponse { summary })

@@ -14,15 +14,18 @@ use ringfs_proto::meta::membership::VolumeStatusV1;
 use ringfs_proto::meta::namespace::NodeV1;
 use ringfs_proto::meta::tree::ContentSummaryRequestV1;
 
-use super::errors::{IO, of_wire};
+use super::errors::{IO, of_wire, of_wire_missing};
 use super::files::CHUNK_BYTES;
-use super::namespace::{UNSET, nothing, stat};
+use super::namespace::{UNSET, stat};
 use super::{Origin, Step, ask, convert, done, failed};
 
 /// Bytes of a packet of a writer, headers and checksums included (HDFS: `dfs.client-write-packet-size`).
 const PACKET_BYTES: u32 = 64 << 10;
 /// Bytes that readers buffer (HDFS: `io.file.buffer.size`).
 const BUFFER_BYTES: u32 = 4096;
+
+/// The storage policy of what has none: HOT.
+const STORAGE_POLICY_DEFAULT: u32 = 7;
 
 pub(super) fn get_server_defaults(_: GetServerDefaultsRequest, origin: &Origin) -> Step {
     ask(origin.session, ServerDefaultsRequestV1 { flags: 0 }, |result| match result {
@@ -36,6 +39,7 @@ pub(super) fn get_server_defaults(_: GetServerDefaultsRequest, origin: &Origin) 
                 encrypt_data_transfer: Some(false),
                 trash_interval: Some(u64::from(defaults.trash_interval_minutes)),
                 checksum_type: Some(ChecksumType::ChecksumCrc32c as i32),
+                policy_id: Some(STORAGE_POLICY_DEFAULT),
                 ..FsServerDefaults::default()
             };
             done(&GetServerDefaultsResponse { server_defaults })
@@ -162,7 +166,7 @@ pub(super) fn get_quota_usage(request: GetQuotaUsageRequest, origin: &Origin) ->
             };
             done(&GetQuotaUsageResponse { usage })
         }
-        Err(error) => failed(of_wire(error)),
+        Err(error) => failed(of_wire_missing(error, "File/Directory does not exist: {}")),
     })
 }
 
@@ -172,7 +176,10 @@ pub(super) fn set_quota(request: SetQuotaRequest, origin: &Origin) -> Step {
     if !leaves(request.namespace_quota) || !leaves(request.storagespace_quota) {
         return failed(super::errors::unsupported("setQuota"));
     }
-    stat(origin, request.path, |result| nothing(result.map(drop), &SetQuotaResponse {}))
+    stat(origin, request.path, |result| match result {
+        Ok(_) => done(&SetQuotaResponse {}),
+        Err(error) => failed(of_wire_missing(error, "Directory does not exist: {}")),
+    })
 }
 
 pub(super) fn save_namespace(_: SaveNamespaceRequest, origin: &Origin) -> Step {

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prost::Message;
 use ringfs_hadoop::admin::GetGroupsForUserResponse;
 use ringfs_hadoop::frames::{self, Authentication, CallHeader, FrameError, RemoteError};
-use ringfs_hadoop::rpc::{IpcConnectionContext, RpcSasl, SaslState};
+use ringfs_hadoop::rpc::{IpcConnectionContext, RequestHeader, RpcSasl, SaslState};
 use ringfs_proto::frame::Header;
 use ringfs_proto::hello::Role;
 use ringfs_proto::ids::{CallId, SessionId, TraceId};
@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use super::connection::{Closed, READ_BYTES, Watch, credentials};
 use super::{FRAME_DEADLINE, Shared, room_of};
 use crate::calls::{Answer, Call, Caller};
-use crate::hadoop::{Ask, Origin, Step, Then, begin, pool_of, session_of_client};
+use crate::hadoop::{Ask, Origin, Step, Then, begin, pool_of, session_of_client, superuser_operation};
 
 /// Callers that a connection knows at once: one for each name under which its client writes.
 const CALLERS_MAX: usize = 16;
@@ -169,7 +169,11 @@ impl Reading {
             return self.checked(&call, Err(error));
         };
         self.session.take_place().await;
-        match begin(&method, request, origin) {
+        let step = match self.check_superuser(&method, request) {
+            Ok(()) => begin(&method, request, origin),
+            Err(error) => Step::Done(Err(error)),
+        };
+        match step {
             Step::Done(result) => self.session.say(&call, result),
             Step::Ask(ask) => {
                 let caller = self.caller(ask.session);
@@ -180,11 +184,25 @@ impl Reading {
                 self.session.say(&call, result);
             }
             Step::ForgetGroups => {
-                let result = self.forget_groups();
-                self.session.say(&call, result);
+                self.session.shared.identities.forget();
+                self.session.say(&call, Ok(Vec::new()));
             }
         }
         Ok(())
+    }
+
+    /// What only superusers may, others are refused.
+    fn check_superuser(&self, method: &RequestHeader, request: &[u8]) -> Result<(), RemoteError> {
+        let caller = &self.callers[0];
+        if caller.credentials.is_privileged {
+            return Ok(());
+        }
+        let Some(operation) = superuser_operation(&method.method_name, request) else { return Ok(()) };
+        let message = format!(
+            "Access denied for user {}. Superuser privilege is required for operation {operation}",
+            caller.user
+        );
+        Err(RemoteError::new("org.apache.hadoop.security.AccessControlException", message))
     }
 
     /// The groups of a user, looked up where waiting does no harm.
@@ -194,17 +212,6 @@ impl Reading {
         let found = found.map_err(std::io::Error::other)?;
         let response = found.map(|groups| GetGroupsForUserResponse { groups }.encode_to_vec());
         Ok(response.map_err(|error| RemoteError::new("java.io.IOException", error)))
-    }
-
-    fn forget_groups(&self) -> Result<Vec<u8>, RemoteError> {
-        let caller = &self.callers[0];
-        if !caller.credentials.is_privileged {
-            let user = &caller.user;
-            let message = format!("Access denied for user {user}. Superuser privilege is required");
-            return Err(RemoteError::new("org.apache.hadoop.security.AccessControlException", message));
-        }
-        self.session.shared.identities.forget();
-        Ok(Vec::new())
     }
 
     /// A client that is set up for tokens or tickets is told that neither is asked for.
@@ -348,7 +355,7 @@ impl Session {
                 self.append(bytes, &call, result);
                 self.give_place_back();
             }
-            // Only a call that begins asks for groups.
+            // Only a call that begins is one of these.
             Step::Groups(_) | Step::ForgetGroups => self.give_place_back(),
             Step::Ask(ask) => {
                 let caller = match answer.caller.session == ask.session {

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use ringfs_proto::ids::{InodeId, LogIndex, SessionId, Stamp, StorageId};
+use ringfs_proto::ids::{BlockId, InodeId, LogIndex, SessionId, Stamp, StorageId};
 use ringfs_proto::meta::namespace::BlockRefV1;
 
 /// Files whose former writers may still come back; the longest closed goes first.
@@ -100,6 +100,8 @@ pub struct Leases {
     recovered: BTreeMap<InodeId, Recovered>,
     /// Derived from `recovered`.
     by_age: BTreeSet<(LogIndex, InodeId)>,
+    /// Bytes that writers have told of the last blocks of open files. Not logged: what is told of a file goes with its lease.
+    told: BTreeMap<InodeId, (BlockId, u64)>,
 }
 
 impl Leases {
@@ -122,6 +124,7 @@ impl Leases {
 
     /// A file is open no more.
     pub fn close(&mut self, inode: InodeId) -> Option<OpenFile> {
+        self.told.remove(&inode);
         let file = self.open.remove(&inode)?;
         self.by_session.remove(&(file.session, inode));
         Some(file)
@@ -141,6 +144,18 @@ impl Leases {
     /// An open file, to change what is known of its block.
     pub fn get_mut(&mut self, inode: InodeId) -> Option<&mut OpenFile> {
         self.open.get_mut(&inode)
+    }
+
+    /// The writer of an open file says how many bytes its last block has.
+    pub fn tell(&mut self, inode: InodeId, block: BlockId, length: u64) {
+        if self.open.contains_key(&inode) {
+            self.told.insert(inode, (block, length));
+        }
+    }
+
+    /// What the writer of a file has last told of the length of a block.
+    pub fn told(&self, inode: InodeId, block: BlockId) -> Option<u64> {
+        self.told.get(&inode).filter(|(of, _)| *of == block).map(|(_, length)| *length)
     }
 
     /// The files that a session has open, ascending.
@@ -195,8 +210,6 @@ impl Leases {
 
 #[cfg(test)]
 mod tests {
-    use ringfs_proto::ids::BlockId;
-
     use super::*;
 
     const ANN: SessionId = SessionId([1; 16]);

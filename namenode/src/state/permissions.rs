@@ -2,7 +2,6 @@
 //! caller, says of its author.
 
 use ringfs_proto::ids::InodeId;
-use ringfs_proto::meta::attributes::{AclEntryV1, AclScope};
 use ringfs_proto::path::Components;
 use ringfs_proto::{Code, WireError};
 
@@ -309,10 +308,7 @@ impl State {
         let inode = self.inodes.get(slot);
         let kind = if inode.is_directory() { 'd' } else { '-' };
         let (owner, group) = (self.principals.name(inode.owner), self.principals.name(inode.group));
-        let is_access = |entry: &AclEntryV1| entry.scope == AclScope::Access;
-        let has_acl = self.extra_of(slot).is_some_and(|extra| extra.acl.iter().any(is_access));
-        let plus = if has_acl { "+" } else { "" };
-        format!("\"{}\":{owner}:{group}:{kind}{}{plus}", self.path_of(slot), symbols(inode.mode))
+        format!("\"{}\":{owner}:{group}:{kind}{}", self.path_of(slot), symbols(inode.mode))
     }
 }
 

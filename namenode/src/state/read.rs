@@ -231,6 +231,7 @@ impl State {
                 String::new()
             },
             length: file.map_or(0, |file| self.blocks.length(file.blocks)),
+            told_bytes: file.and_then(|file| self.told_bytes(&file)).unwrap_or(0),
             mode: inode.mode & MODE_MASK,
             owner: self.principals.name(inode.owner).to_owned(),
             group: self.principals.name(inode.group).to_owned(),
@@ -246,6 +247,20 @@ impl State {
             has_acl: self.extra_of(slot).is_some_and(|extra| !extra.acl.is_empty()),
             storage_policy: self.policy_of(slot),
         }
+    }
+
+    /// The writer of a file says how many bytes its open last block has. Nothing that is logged depends on it.
+    pub fn tell_length(&mut self, inode: InodeId, length: u64) {
+        let last = self.file(inode).ok().and_then(|file| self.last_block_of(&file));
+        if let Some(last) = last.filter(|last| last.is_open) {
+            self.leases.tell(inode, last.block.block, length);
+        }
+    }
+
+    fn told_bytes(&self, file: &FileView) -> Option<u64> {
+        file.session?;
+        let last = self.last_block_of(file).filter(|last| last.is_open)?;
+        self.leases.told(file.inode, last.block.block)
     }
 
     fn content_crc(&self, file: &FileView) -> Option<ContentCrcV1> {

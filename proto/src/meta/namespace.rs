@@ -24,6 +24,8 @@ pub struct FileStatusV1 {
     pub name: String,
     /// Bytes in completed blocks; 0 for a directory.
     pub length: u64,
+    /// Bytes in the open last block, as far as its writer has told. There are more, and datanodes know how many.
+    pub told_bytes: u64,
     /// Permission bits, `0o1777` at most.
     pub mode: u16,
     /// Name of the owner.
@@ -404,11 +406,12 @@ pub struct RecoverLeaseReplyV1 {
 
 /// The session lives and holds its leases by this connection.
 ///
-/// Clients that keep no connection renew within the soft limit. HDFS: `ClientProtocol.renewLease`.
+/// Clients that keep no connection renew within the soft limit. HDFS: `ClientProtocol.renewLease`, `fsync`.
+/// Errors: `LeaseLost` (the session does not have the file that it tells of).
 #[derive(Debug, Clone, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct RenewLeaseRequestV1 {
-    /// 0; room for options.
-    pub flags: u32,
+    /// How many bytes the open last block of a file has by now, to be seen in its status. It is not kept over a restart.
+    pub told: Option<(InodeId, u64)>,
 }
 
 /// Changes how many replicas a file shall have. HDFS: `ClientProtocol.setReplication`.

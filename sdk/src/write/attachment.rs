@@ -28,7 +28,7 @@ impl Attachment {
             return;
         }
         if let Err(fault) =
-            shared.namenode.try_once::<RenewLease>(&RenewLeaseRequestV1 { flags: 0 }, ATTACH_TIMEOUT)
+            shared.namenode.try_once::<RenewLease>(&RenewLeaseRequestV1 { told: None }, ATTACH_TIMEOUT)
         {
             tracing::debug!(%fault, "the session could not be attached again");
             self.next_check = Some(shared.clock.now() + ATTACHMENT_RETRY_INTERVAL);

@@ -232,6 +232,7 @@ impl State {
             kind: FileKind::File,
             name: String::new(),
             length: 0,
+            told_bytes: 0,
             mode: request.mode,
             owner: "me".into(),
             group: "us".into(),

@@ -317,6 +317,7 @@ mod tests {
             kind: ringfs_sdk::FileKind::Directory,
             name: name.to_owned(),
             length: 0,
+            told_bytes: 0,
             mode: 0o755,
             owner: "ann".to_owned(),
             group: "staff".to_owned(),

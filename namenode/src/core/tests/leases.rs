@@ -105,7 +105,7 @@ fn a_lease_is_held_by_any_connection_and_recovered_after_the_hard_limit() {
     assert!(is_open(&mut cluster, "/f"));
     // Another connection of the same session.
     let again = cluster.writer();
-    cluster.ask(&again, Request::RenewLease(RenewLeaseRequestV1 { flags: 0 })).expect("renewed");
+    cluster.ask(&again, Request::RenewLease(RenewLeaseRequestV1 { told: None })).expect("renewed");
     cluster.pass(2 * hard_ms);
     cluster.sync();
     assert!(is_open(&mut cluster, "/f"));
@@ -113,6 +113,23 @@ fn a_lease_is_held_by_any_connection_and_recovered_after_the_hard_limit() {
     cluster.pass(hard_ms);
     cluster.sync();
     assert!(!is_open(&mut cluster, "/f"), "without blocks there is nothing to recover");
+}
+
+#[test]
+fn what_a_writer_tells_of_its_last_block_is_in_the_status_until_the_block_ends() {
+    let (mut cluster, _nodes) = Cluster::with_nodes(config(), 1);
+    let Writing { writer, inode, block } = writing(&mut cluster, "/f");
+    let tell = |length| Request::RenewLease(RenewLeaseRequestV1 { told: Some((inode, length)) });
+    cluster.ask(&writer, tell(70)).expect("told");
+    let told = status(&mut cluster, "/f");
+    assert_eq!((told.length, told.told_bytes), (0, 70));
+    let other = cluster.caller(7, ELSEWHERE);
+    let refused = cluster.ask(&other, tell(80)).expect_err("of another's file");
+    assert_eq!(refused.code, Code::LeaseLost);
+    assert_eq!(status(&mut cluster, "/f").told_bytes, 70);
+    let abandon = AbandonBlockRequestV1 { inode, block: block.block };
+    cluster.ask(&writer, Request::AbandonBlock(abandon)).expect("abandoned");
+    assert_eq!(status(&mut cluster, "/f").told_bytes, 0);
 }
 
 #[test]

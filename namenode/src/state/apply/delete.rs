@@ -20,12 +20,12 @@ impl State {
     pub(super) fn to_delete(&self, change: &DeleteV1) -> Result<Option<Slot>, WireError> {
         let path = Components::parse(&change.path)?;
         let Found::Inode(slot) = self.find(path.names()) else { return Ok(None) };
-        if path.is_root() {
-            return Ok(None);
-        }
         if self.child_count(slot) > 0 && !change.recursive {
             let message = format!("{} is non empty", path.canonical());
             return Err(WireError::new(Code::NotEmpty, message));
+        }
+        if path.is_root() {
+            return Ok(None);
         }
         Ok(Some(slot))
     }

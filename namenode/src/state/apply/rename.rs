@@ -61,15 +61,11 @@ impl State {
                 format!("rename destination {target} already exists"),
             ));
         }
+        let both =
+            || format!("Source {} and destination {target} must both be directories", self.path_of(slot));
         match (self.inodes.get(slot).is_directory(), self.inodes.get(occupied).is_directory()) {
-            (true, false) => {
-                let message = format!("rename source is a directory, destination {target} is a file");
-                Err(WireError::new(Code::NotADirectory, message))
-            }
-            (false, true) => {
-                let message = format!("rename source is a file, destination {target} is a directory");
-                Err(WireError::new(Code::IsADirectory, message))
-            }
+            (true, false) => Err(WireError::new(Code::NotADirectory, both())),
+            (false, true) => Err(WireError::new(Code::IsADirectory, both())),
             _ if self.child_count(occupied) > 0 => Err(WireError::new(
                 Code::NotEmpty,
                 format!("rename destination directory is not empty: {target}"),

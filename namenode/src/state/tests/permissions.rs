@@ -406,7 +406,7 @@ fn acls_decide_for_users_and_groups_behind_the_mask() {
     assert!(text.ends_with("/d/f"), "{text}");
     let append = ChangeV1::Append(AppendV1 { path: "/d/f".to_owned(), reopened: None, pipeline: Vec::new() });
     let text = refused.by(STRANGER, append).expect_err("refused").message;
-    assert!(text.ends_with("\"/d/f\":owner:staff:-rw-rw----+"), "{text}");
+    assert!(text.ends_with("\"/d/f\":owner:staff:-rw-rw----"), "{text}");
 }
 
 /// HDFS: `TestAclTransformation`; each line is a change and what is there afterwards, or why not.
