@@ -49,7 +49,7 @@ test-core: deps
 test-hdfs: deps
 	@scripts/install-deps hdfs
 	@$(STEP) "build" $(CARGO) build --workspace --bins
-	@$(STEP) "stock clients" $(CARGO) test -p ringfs-tests --features stock-clients --test hdfs
+	@$(STEP) "stock clients" $(CARGO) test --workspace --features ringfs-tests/stock-clients --test hdfs --test differential
 
 # The tier below gets its content with the Python package.
 test-ml:

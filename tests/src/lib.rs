@@ -11,6 +11,7 @@ pub mod faults;
 pub mod golden;
 pub mod hadoop;
 pub mod hosts;
+pub mod java;
 pub mod pipeline;
 pub mod process;
 pub mod random;

@@ -2,37 +2,12 @@
 //! of the Go client.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 
 use ringfs_sdk::CreateOptions;
 use ringfs_tests::cluster::{Cluster, Options};
-use ringfs_tests::wait;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// The class path, with the compiled program.
-fn class_path() -> &'static str {
-    static CLASS_PATH: OnceLock<String> = OnceLock::new();
-    CLASS_PATH.get_or_init(|| {
-        let hadoop =
-            Command::new(root().join("scripts/hadoop")).arg("classpath").output().expect("it is a program");
-        assert!(hadoop.status.success(), "{}", String::from_utf8_lossy(&hadoop.stderr));
-        let hadoop = String::from_utf8(hadoop.stdout).expect("text");
-        let classes = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hdfs");
-        let compiled = Command::new("javac")
-            .args(["-nowarn", "-cp", hadoop.trim(), "-d"])
-            .arg(&classes)
-            .arg(root().join("tests/hdfs/StockClient.java"))
-            .output()
-            .expect("javac is there");
-        assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
-        format!("{}:{}", classes.display(), hadoop.trim())
-    })
-}
+use ringfs_tests::{java, wait};
 
 fn cluster() -> Cluster {
     cluster_of(3)
@@ -43,10 +18,10 @@ fn cluster_of(datanodes: usize) -> Cluster {
     Cluster::start(&Options { datanodes, namenode_toml: namenode_toml.to_owned(), ..Options::default() })
 }
 
-fn java(cluster: &Cluster, scenario: &str, arguments: &[&str]) -> Child {
+fn start(cluster: &Cluster, scenario: &str, arguments: &[&str]) -> Child {
     let uri = cluster.uri().replace("ringfs://", "hdfs://");
-    Command::new("java")
-        .args(["-Xmx512m", "-XX:TieredStopAtLevel=1", "-cp", class_path(), "StockClient", &uri, scenario])
+    java::java(env!("CARGO_TARGET_TMPDIR"), "StockClient")
+        .args([&uri, scenario])
         .arg(cluster.dir())
         .args(arguments)
         .stdin(Stdio::piped())
@@ -58,7 +33,7 @@ fn java(cluster: &Cluster, scenario: &str, arguments: &[&str]) -> Child {
 
 /// Runs a scenario to its end; returns what it printed before it.
 fn run(cluster: &Cluster, scenario: &str, arguments: &[&str]) -> String {
-    let output = java(cluster, scenario, arguments).wait_with_output().expect("it ends");
+    let output = start(cluster, scenario, arguments).wait_with_output().expect("it ends");
     let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     let is_done = output.status.success() && out.ends_with("DONE\n");
     assert!(is_done, "{scenario}: {out}{errors}\n{}", cluster.logs());
@@ -111,11 +86,11 @@ fn each_face_reads_what_the_other_has_written() {
 
 /// Runs a Python program of `tests/hdfs`.
 fn python(cluster: &Cluster, program: &str) {
-    let found = Command::new(root().join("scripts/hdfs-python")).output().expect("it is a program");
+    let found = Command::new(java::root().join("scripts/hdfs-python")).output().expect("it is a program");
     assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
     let interpreter = String::from_utf8(found.stdout).expect("text");
     let output = Command::new(interpreter.trim())
-        .arg(root().join("tests/hdfs").join(program))
+        .arg(java::root().join("tests/hdfs").join(program))
         .arg(cluster.uri().replace("ringfs://", "hdfs://"))
         .current_dir(cluster.dir())
         .output()
@@ -191,7 +166,7 @@ fn one_datanode_is_enough_to_append() {
 fn a_stock_client_goes_on_when_servers_are_killed() {
     // It insists on another datanode in the place of one that fails.
     let mut cluster = cluster_of(4);
-    let mut child = java(&cluster, "faults", &[]);
+    let mut child = start(&cluster, "faults", &[]);
     let mut errors = child.stderr.take().expect("piped");
     let errors = std::thread::spawn(move || std::io::read_to_string(&mut errors).unwrap_or_default());
     let mut out = BufReader::new(child.stdout.take().expect("piped")).lines();
