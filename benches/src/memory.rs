@@ -372,7 +372,7 @@ impl Namenode {
         self.call += 1;
         let header = FrameHeader::request(request.op(), CallId(self.call));
         let (caller, call) = (self.caller.clone(), CallId(self.call));
-        let call = Call { caller, call, lowest_unanswered: call, header, request };
+        let call = Call { caller, call, lowest_unanswered: call, header, request, context: None };
         let now = self.now;
         self.longest.call = self.longest.call.max(timed(|| self.core.call(call, now)));
         loop {

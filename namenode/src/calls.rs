@@ -247,6 +247,8 @@ pub struct Call {
     pub header: Header,
     /// What is asked.
     pub request: Request,
+    /// For whom, in the words of the client, for the audit log (HDFS: `CallerContext`).
+    pub context: Option<Arc<str>>,
 }
 
 /// The answer to a call.

@@ -359,5 +359,6 @@ fn audit(call: &Call, result: &Result<Reply, WireError>) {
     };
     let (caller, op) = (&call.caller, call.request.op().name());
     let code = result.as_ref().err().map_or(0, |error| error.code as u16);
-    tracing::info!(target: "audit", user = caller.user, ip = %caller.address, op, path, target, code);
+    let context = call.context.as_deref().unwrap_or_default();
+    tracing::info!(target: "audit", user = caller.user, ip = %caller.address, op, path, target, code, context);
 }

@@ -116,7 +116,7 @@ mod tests {
         });
         let request = Request::Ping(PingV1 { echo: id });
         let header = Header::request(request.op(), CallId(id));
-        Call { caller, call: CallId(id), lowest_unanswered: CallId(0), header, request }
+        Call { caller, call: CallId(id), lowest_unanswered: CallId(0), header, request, context: None }
     }
 
     fn ids(calls: &[Call], user: &str) -> Vec<u64> {

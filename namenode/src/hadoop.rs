@@ -28,11 +28,11 @@ use sha2::{Digest, Sha256};
 
 use crate::calls::{Question, Reply, Request};
 
-pub(crate) use holders::Holders;
-pub(crate) use methods::{begin, superuser_operation};
+pub use holders::Holders;
+pub use methods::{begin, superuser_operation};
 
 /// What a call does next.
-pub(crate) enum Step {
+pub enum Step {
     /// It asks the namespace.
     Ask(Ask),
     /// It is answered, with an encoded response.
@@ -44,7 +44,7 @@ pub(crate) enum Step {
 }
 
 /// A question to the namespace.
-pub(crate) struct Ask {
+pub struct Ask {
     /// What is asked.
     pub request: Request,
     /// In whose name leases are held and results are kept.
@@ -54,11 +54,11 @@ pub(crate) struct Ask {
 }
 
 /// What is made of an answer.
-pub(crate) type Then = Box<dyn FnOnce(Result<Reply, WireError>) -> Step + Send>;
+pub type Then = Box<dyn FnOnce(Result<Reply, WireError>) -> Step + Send>;
 
 /// Whose call it is.
 #[derive(Debug, Clone)]
-pub(crate) struct Origin {
+pub struct Origin {
     /// Where from.
     pub address: IpAddr,
     /// The client's process.
@@ -77,12 +77,12 @@ impl Origin {
 }
 
 /// The name under which clients know the blocks of a cluster.
-pub(crate) fn pool_of(cluster: ClusterId) -> Arc<str> {
+pub fn pool_of(cluster: ClusterId) -> Arc<str> {
     format!("BP-{cluster}").into()
 }
 
 /// The session of a client's process, by the id that its calls carry.
-pub(crate) fn session_of_client(id: &[u8]) -> SessionId {
+pub fn session_of_client(id: &[u8]) -> SessionId {
     SessionId(id.try_into().unwrap_or_else(|_| digest(id)))
 }
 

@@ -15,7 +15,7 @@ pub mod datanodes;
 pub mod directory;
 pub mod fair;
 mod groups;
-mod hadoop;
+pub mod hadoop;
 pub mod inbox;
 pub mod metrics;
 pub mod rpc;

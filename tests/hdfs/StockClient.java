@@ -38,6 +38,7 @@ import org.apache.hadoop.fs.permission.FsPermission;
 import org.apache.hadoop.hdfs.DistributedFileSystem;
 import org.apache.hadoop.hdfs.protocol.AlreadyBeingCreatedException;
 import org.apache.hadoop.hdfs.protocol.HdfsConstants.DatanodeReportType;
+import org.apache.hadoop.ipc.CallerContext;
 import org.apache.hadoop.ipc.RemoteException;
 import org.apache.hadoop.security.AccessControlException;
 import org.apache.hadoop.security.UserGroupInformation;
@@ -310,6 +311,7 @@ public final class StockClient {
   }
 
   private void names() throws Exception {
+    CallerContext.setCurrent(new CallerContext.Builder("job of names").build());
     fs.mkdirs(new Path("/n/d"));
     write("/n/f", new byte[10]);
     write("/n/g", new byte[20]);

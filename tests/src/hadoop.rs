@@ -5,16 +5,10 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use prost::{Message, Name};
-use ringfs_hadoop::frames::{CONTEXT_CALL, MAGIC, VERSION};
+use ringfs_hadoop::calls::{self, CLIENT_PROTOCOL};
 use ringfs_hadoop::packets::{self, Packet};
-use ringfs_hadoop::rpc::{
-    IpcConnectionContext, Operation, RequestHeader, RpcKind, RpcRequestHeader, RpcResponseHeader, RpcStatus,
-    UserInformation,
-};
 use ringfs_hadoop::transfer::{BlockOpResponse, PipelineAck};
 
-/// `ClientProtocol`.
-pub const CLIENT_PROTOCOL: &str = "org.apache.hadoop.hdfs.protocol.ClientProtocol";
 /// How long an answer may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -30,52 +24,6 @@ pub struct HadoopRpc {
     next_call: i32,
 }
 
-/// The bytes that a connection begins with.
-pub fn beginning(client: [u8; 16], user: &str) -> Vec<u8> {
-    let mut bytes = [&MAGIC[..], &[VERSION, 0, 0]].concat();
-    let user_info = UserInformation { effective_user: Some(user.to_owned()), real_user: None };
-    let context =
-        IpcConnectionContext { user_info: Some(user_info), protocol: Some(CLIENT_PROTOCOL.to_owned()) };
-    let header = header(client, CONTEXT_CALL);
-    append_frame(
-        &mut bytes,
-        &[&header.encode_length_delimited_to_vec(), &context.encode_length_delimited_to_vec()],
-    );
-    bytes
-}
-
-/// The bytes of a call.
-pub fn call_frame(client: [u8; 16], call: i32, protocol: &str, method: &str, request: &[u8]) -> Vec<u8> {
-    let method = RequestHeader {
-        method_name: method.to_owned(),
-        declaring_class_protocol_name: protocol.to_owned(),
-        client_protocol_version: 1,
-    };
-    let mut length = Vec::new();
-    prost::encoding::encode_varint(request.len() as u64, &mut length);
-    let header = header(client, call).encode_length_delimited_to_vec();
-    let mut bytes = Vec::new();
-    append_frame(&mut bytes, &[&header, &method.encode_length_delimited_to_vec(), &length, request]);
-    bytes
-}
-
-fn header(client: [u8; 16], call: i32) -> RpcRequestHeader {
-    RpcRequestHeader {
-        rpc_kind: Some(RpcKind::RpcProtocolBuffer as i32),
-        rpc_op: Some(Operation::RpcFinalPacket as i32),
-        call_id: call,
-        client_id: client.to_vec().into(),
-        retry_count: Some(0),
-        ..RpcRequestHeader::default()
-    }
-}
-
-fn append_frame(bytes: &mut Vec<u8>, parts: &[&[u8]]) {
-    let length: usize = parts.iter().map(|part| part.len()).sum();
-    bytes.extend((length as u32).to_be_bytes());
-    parts.iter().for_each(|part| bytes.extend_from_slice(part));
-}
-
 impl HadoopRpc {
     /// Connects on behalf of a user, as a process of its own.
     pub fn connect(address: SocketAddr, user: &str) -> Self {
@@ -88,7 +36,7 @@ impl HadoopRpc {
     pub fn connect_as(address: SocketAddr, user: &str, client: [u8; 16]) -> Self {
         let mut stream = TcpStream::connect(address).expect("connected");
         stream.set_read_timeout(Some(DEADLINE)).expect("set");
-        stream.write_all(&beginning(client, user)).expect("sent");
+        stream.write_all(&calls::beginning(client, user)).expect("sent");
         Self { stream, client, next_call: 0 }
     }
 
@@ -96,7 +44,8 @@ impl HadoopRpc {
     pub fn send(&mut self, protocol: &str, method: &str, request: &[u8]) -> i32 {
         let call = self.next_call;
         self.next_call += 1;
-        let frame = call_frame(self.client, call, protocol, method, request);
+        let mut frame = Vec::new();
+        calls::append_call(&mut frame, self.client, call, protocol, method, request);
         self.stream.write_all(&frame).expect("sent");
         call
     }
@@ -110,20 +59,8 @@ impl HadoopRpc {
         self.stream.read_exact(&mut length)?;
         let mut frame = vec![0; u32::from_be_bytes(length) as usize];
         self.stream.read_exact(&mut frame)?;
-        let mut rest = &frame[..];
-        let header = RpcResponseHeader::decode_length_delimited(&mut rest).expect("a header");
-        let answered = match header.status() {
-            RpcStatus::Success => {
-                let length = prost::encoding::decode_varint(&mut rest).expect("a length");
-                assert_eq!(rest.len() as u64, length, "clients refuse anything behind the response");
-                Ok(rest.to_vec())
-            }
-            RpcStatus::Error | RpcStatus::Fatal => {
-                assert!(rest.is_empty(), "clients refuse anything behind an error");
-                Err((header.exception_class_name().to_owned(), header.error_msg().to_owned()))
-            }
-        };
-        Ok((header.call_id.cast_signed(), answered))
+        let answer = calls::decode_answer(&frame).expect("an answer");
+        Ok((answer.call, answer.result.map(<[u8]>::to_vec)))
     }
 
     /// Makes a call of `ClientProtocol`.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
+use ringfs_hadoop::calls::{CLIENT_PROTOCOL, append_call, beginning};
 use ringfs_hadoop::client::*;
 use ringfs_hadoop::hdfs::{ChecksumType, FsPermission, LocatedBlock};
 use ringfs_hadoop::packets::Operation;
@@ -12,7 +13,7 @@ use ringfs_hadoop::transfer::{
 };
 use ringfs_proto::checksum;
 use ringfs_tests::cluster::{Cluster, Options};
-use ringfs_tests::hadoop::{CLIENT_PROTOCOL, HadoopRpc, Transfer, beginning, call_frame};
+use ringfs_tests::hadoop::{HadoopRpc, Transfer};
 
 /// Messages of a `.proto` file: label, type and number of their fields.
 type Messages = BTreeMap<String, Vec<(String, String, u32)>>;
@@ -192,7 +193,8 @@ fn frames_that_are_cut_or_wrong_end_their_connection_and_nothing_else() {
     let mut cluster = Cluster::start(&Options::default());
     let address = cluster.namenode.address();
     let request = b"\x0a\x01/";
-    let call = call_frame([1; 16], 0, CLIENT_PROTOCOL, "getFileInfo", request);
+    let mut call = Vec::new();
+    append_call(&mut call, [1; 16], 0, CLIENT_PROTOCOL, "getFileInfo", request);
     let begin = beginning([1; 16], "ann");
     let whole = [&begin[..], &call].concat();
     for len in 0..whole.len() {

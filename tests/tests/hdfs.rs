@@ -52,7 +52,11 @@ fn files_are_written_read_appended_cut_and_joined() {
 
 #[test]
 fn names_are_those_of_hdfs() {
-    run(&cluster(), "names", &[]);
+    let cluster = cluster();
+    run(&cluster, "names", &[]);
+    let log = cluster.namenode.log();
+    let made = log.lines().find(|line| line.contains("op=\"Mkdirs\"") && line.contains("/n/d"));
+    assert!(made.is_some_and(|line| line.contains("job of names")), "{made:?}");
 }
 
 #[test]

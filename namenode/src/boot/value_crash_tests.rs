@@ -95,7 +95,14 @@ impl Process {
         self.calls += 1;
         let id = CallId(self.calls);
         let header = Header::request(request.op(), id);
-        let call = Call { caller: self.caller.clone(), call: id, lowest_unanswered: id, header, request };
+        let call = Call {
+            caller: self.caller.clone(),
+            call: id,
+            lowest_unanswered: id,
+            header,
+            request,
+            context: None,
+        };
         told.entry(path.to_owned()).or_insert_with(|| vec![None]).push(Some(number));
         self.core.call(call, self.now);
         if !self.go_on() {

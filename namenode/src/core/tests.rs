@@ -101,7 +101,14 @@ impl Fixture {
 
     fn send(&mut self, caller: &Arc<Caller>, id: CallId, request: Request) {
         let header = Header::request(request.op(), id);
-        let call = Call { caller: caller.clone(), call: id, lowest_unanswered: CallId(0), header, request };
+        let call = Call {
+            caller: caller.clone(),
+            call: id,
+            lowest_unanswered: CallId(0),
+            header,
+            request,
+            context: None,
+        };
         self.core.call(call, self.now);
     }
 

@@ -14,7 +14,7 @@ const NAMES_MAX: usize = 65_536;
 
 /// Names of writers, by session.
 #[derive(Debug, Default)]
-pub(crate) struct Holders {
+pub struct Holders {
     names: Mutex<HashMap<SessionId, String>>,
 }
 

@@ -1,5 +1,6 @@
 //! Which method is which function.
 
+use ringfs_hadoop::calls::CLIENT_PROTOCOL;
 use ringfs_hadoop::client::SetSafeModeRequest;
 use ringfs_hadoop::hdfs::SafeModeAction;
 use ringfs_hadoop::rpc::RequestHeader;
@@ -7,10 +8,8 @@ use ringfs_hadoop::rpc::RequestHeader;
 use super::errors::{no_such_method, no_such_protocol};
 use super::{Origin, Step, absent, admin, attributes, failed, files, namespace, server};
 
-const CLIENT_PROTOCOL: &str = "org.apache.hadoop.hdfs.protocol.ClientProtocol";
-
 /// Begins a call.
-pub(crate) fn begin(method: &RequestHeader, request: &[u8], origin: &Origin) -> Step {
+pub fn begin(method: &RequestHeader, request: &[u8], origin: &Origin) -> Step {
     let (name, protocol) = (method.method_name.as_str(), &method.declaring_class_protocol_name);
     let step = match protocol.as_str() {
         CLIENT_PROTOCOL => client(name, request, origin),
@@ -27,7 +26,7 @@ pub(crate) fn begin(method: &RequestHeader, request: &[u8], origin: &Origin) -> 
 }
 
 /// The name of what a call does, if only superusers may (HDFS: `FSNamesystem.checkSuperuserPrivilege`).
-pub(crate) fn superuser_operation(method: &str, request: &[u8]) -> Option<&'static str> {
+pub fn superuser_operation(method: &str, request: &[u8]) -> Option<&'static str> {
     Some(match method {
         "finalizeUpgrade" => "finalizeUpgrade",
         "getDatanodeReport" => "datanodeReport",

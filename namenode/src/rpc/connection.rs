@@ -287,7 +287,8 @@ fn decode_calls(bytes: &[u8], caller: &Arc<Caller>, decoded: &mut Decoded) -> Re
         match Request::decode(&header, meta) {
             Ok(request) => {
                 let (call, lowest_unanswered) = (header.call, header.lowest_unanswered);
-                let call = Call { caller: caller.clone(), call, lowest_unanswered, header, request };
+                let call =
+                    Call { caller: caller.clone(), call, lowest_unanswered, header, request, context: None };
                 if call.request.is_urgent() { decoded.urgent.push(call) } else { decoded.calls.push(call) }
             }
             Err(error) => decoded.refused.push(Answer::ready(caller.clone(), header, Err(error))),

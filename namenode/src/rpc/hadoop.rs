@@ -35,7 +35,17 @@ const CALL_WEIGHT: u32 = 8;
 /// A call that waits for the namespace.
 struct Waiting {
     call: CallHeader,
+    context: Option<Arc<str>>,
     then: Then,
+}
+
+/// Whose question it is.
+struct Asking {
+    call: CallHeader,
+    context: Option<Arc<str>>,
+    caller: Arc<Caller>,
+    /// Bytes of memory that the call takes.
+    len: usize,
 }
 
 /// What the two tasks of a connection share.
@@ -147,6 +157,7 @@ impl Reading {
         let len = frame.len();
         let frame = self.checked(&CallHeader::none(), frames::decode_frame(frame))?;
         let call = frame.call();
+        let context = frame.context().map(Arc::from);
         match call.call {
             frames::PING_CALL => return Ok(()),
             frames::SASL_CALL => {
@@ -177,7 +188,7 @@ impl Reading {
             Step::Done(result) => self.session.say(&call, result),
             Step::Ask(ask) => {
                 let caller = self.caller(ask.session);
-                self.session.ask(ask, call, caller, len).await;
+                self.session.ask(ask, Asking { call, context, caller, len }).await;
             }
             Step::Groups(user) => {
                 let result = self.groups(user).await?;
@@ -305,15 +316,16 @@ impl Session {
         self.in_flight.add_permits(CALL_WEIGHT as usize);
     }
 
-    /// Hands a question over. `len` is what the call takes of memory.
-    async fn ask(&self, ask: Ask, call: CallHeader, caller: Arc<Caller>, len: usize) {
+    /// Hands a question over.
+    async fn ask(&self, ask: Ask, asking: Asking) {
         let Ask { request, then, .. } = ask;
+        let Asking { call, context, caller, len } = asking;
         let call_id = CallId(u64::from(call.call.cast_unsigned()));
         let number = {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             waiting.0 += 1;
             let number = waiting.0;
-            waiting.1.insert(number, Waiting { call, then });
+            waiting.1.insert(number, Waiting { call, context: context.clone(), then });
             number
         };
         let header = Header {
@@ -334,7 +346,7 @@ impl Session {
         if let Ok(permits) = room.acquire_many(room_of(&header)).await {
             permits.forget();
         }
-        let call = Call { caller, call: call_id, lowest_unanswered: CallId(0), header, request };
+        let call = Call { caller, call: call_id, lowest_unanswered: CallId(0), header, request, context };
         for refused in self.shared.inbox.add_calls(&mut vec![call]) {
             room.add_permits(room_of(&refused.header) as usize);
             let answer = super::connection::busy(refused);
@@ -349,7 +361,7 @@ impl Session {
     async fn answered(&self, answer: Answer, bytes: &mut Vec<u8>) {
         let number = answer.header.call.0;
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&number);
-        let Some(Waiting { call, then }) = waiting else { return };
+        let Some(Waiting { call, context, then }) = waiting else { return };
         match then(answer.result) {
             Step::Done(result) => {
                 self.append(bytes, &call, result);
@@ -365,7 +377,8 @@ impl Session {
                         ..answer.caller.with_credentials(answer.caller.credentials.clone())
                     }),
                 };
-                self.ask(ask, call, caller, answer.header.meta_len as usize).await;
+                let len = answer.header.meta_len as usize;
+                self.ask(ask, Asking { call, context, caller, len }).await;
             }
         }
     }

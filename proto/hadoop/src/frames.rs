@@ -114,6 +114,9 @@ impl CallHeader {
     }
 }
 
+/// Bytes of a caller's context that are kept.
+const CONTEXT_BYTES_MAX: usize = 128;
+
 /// A frame.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Frame<'b> {
@@ -162,6 +165,13 @@ impl<'b> Frame<'b> {
             client: self.header.client_id.clone(),
             retry: self.header.retry_count(),
         }
+    }
+
+    /// For whom a call is, in the words of the client, shortened to what is logged of it
+    /// (HDFS: `hadoop.caller.context.max.size`).
+    pub fn context(&self) -> Option<&str> {
+        let context = self.header.caller_context.as_ref()?.context.as_str();
+        Some(&context[..context.floor_char_boundary(CONTEXT_BYTES_MAX)]).filter(|context| !context.is_empty())
     }
 
     /// Method and request of a call.

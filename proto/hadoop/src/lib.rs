@@ -39,6 +39,7 @@ pub mod transfer {
     include!(concat!(env!("OUT_DIR"), "/hadoop.transfer.rs"));
 }
 
+pub mod calls;
 pub mod frames;
 pub mod packets;
 

@@ -121,7 +121,7 @@ impl Bench {
         *self.waiting.entry((caller.connection, call)).or_default() += 1;
         let header = Header::request(request.op(), call);
         let lowest_unanswered = CallId(call.0.saturating_sub(8));
-        self.core.call(Call { caller, call, lowest_unanswered, header, request }, self.now);
+        self.core.call(Call { caller, call, lowest_unanswered, header, request, context: None }, self.now);
     }
 
     /// A datanode knows its epoch; a fuzzer would not find it.

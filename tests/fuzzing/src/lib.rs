@@ -9,6 +9,7 @@
 pub mod calls;
 pub mod checkpoint;
 pub mod disk;
+pub mod hadoop;
 pub mod input;
 pub mod log;
 pub mod messages;
@@ -42,6 +43,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "texts", run: texts::texts, seeds: texts::seeds },
     Target { name: "pipeline_packets", run: packets::packets, seeds: packets::seeds },
     Target { name: "namenode_calls", run: calls::calls, seeds: calls::seeds },
+    Target { name: "hadoop_rpc", run: hadoop::rpc, seeds: hadoop::rpc_seeds },
+    Target { name: "hadoop_data", run: hadoop::data, seeds: hadoop::data_seeds },
 ];
 
 /// Gives an input to the target of a name.

@@ -373,7 +373,8 @@ impl Namenode {
                 // Under another number it is a call that was never seen.
                 call = CallId(call.0 + self.machine.executor.draw(|random| random.range(1 << 40..1 << 50)));
             }
-            let call = Call { caller: caller.clone(), call, lowest_unanswered, header, request };
+            let call =
+                Call { caller: caller.clone(), call, lowest_unanswered, header, request, context: None };
             self.core.borrow_mut().call(call, now(&self.machine));
             self.hand_over();
         }

@@ -139,6 +139,7 @@ impl Cluster {
             lowest_unanswered: CallId(lowest),
             header: Header::request(request.op(), CallId(call)),
             request,
+            context: None,
         };
         self.core.call(call, self.now());
     }
