@@ -11,7 +11,7 @@ SIMULATE := $(if $(SEED),--seed $(SEED),--from $(FROM) --seeds $(SEEDS)) $(if $(
 # Faults that `make faults` injects; SEED=N decides which.
 N ?= 100
 
-.PHONY: help demo test test-core test-hdfs test-ml simulate bench faults soak lint doc deps build fuzz man
+.PHONY: help demo test test-core test-hdfs test-ml simulate bench faults soak lint doc deps build fuzz man bench-peers
 
 help:
 	@echo "make demo       build, start a cluster, put data in, kill servers, read all back"
@@ -22,6 +22,7 @@ help:
 	@echo "make faults     faults of all kinds into a real cluster under load: N=1000 SEED=1"
 	@echo "make soak       the same for ten minutes: SOAK_SECONDS=600 SEED=1"
 	@echo "make bench      throughput beside the limits of this machine (disk, loopback), recovery and memory of the namenode, small files"
+	@echo "make bench-peers HDFS clients on RingFS and on a real HDFS 3.5, side by side (needs a JDK, Maven)"
 	@echo "make fuzz       every decoder under libFuzzer, SECONDS=60 each (KEEP=1 adds what is found to the corpus)"
 	@echo "make man        manual pages and completions of ringfs, into target/man and target/completions"
 	@echo "make lint       format and clippy"
@@ -76,6 +77,12 @@ bench: deps
 	target/release/recovery
 	target/release/memory
 	target/release/metadata
+
+# Beside a real HDFS, with the same clients: needs a JDK and Maven.
+bench-peers: deps
+	@scripts/install-deps hdfs
+	$(CARGO) build --release --quiet -p ringfs-cli -p ringfs-benches --bins
+	target/release/hdfs_clients --peer
 
 man: deps
 	$(CARGO) build --quiet -p ringfs-cli

@@ -1,4 +1,4 @@
-//! Java for tests: the programs of `tests/hdfs`, compiled, and a real HDFS.
+//! Java for tests and benchmarks: programs, compiled, and a real HDFS.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ fn script(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("text").trim().to_owned()
 }
 
-/// The class path of Hadoop, with the programs of `tests/hdfs` compiled into `target` (a directory).
+/// The class path of Hadoop, with the programs of `tests/hdfs` and `benches/hdfs` compiled into `target` (a directory).
 ///
 /// # Panics
 /// Without a JDK and Maven, or if they do not compile.
@@ -32,7 +32,8 @@ pub fn class_path(target: &str) -> &'static str {
     CLASS_PATH.get_or_init(|| {
         let hadoop = script(&["classpath"]);
         let classes = Path::new(target).join("hdfs");
-        let sources = std::fs::read_dir(root().join("tests/hdfs")).expect("read").filter_map(Result::ok);
+        let of = |dir: &str| std::fs::read_dir(root().join(dir)).expect("read").filter_map(Result::ok);
+        let sources = of("tests/hdfs").chain(of("benches/hdfs"));
         let is_java = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "java");
         let compiled = Command::new("javac")
             .args(["-nowarn", "-cp", &hadoop, "-d"])
@@ -60,17 +61,28 @@ pub struct RealHdfs {
 }
 
 impl RealHdfs {
-    /// Starts it with one datanode; returns when it takes changes.
+    /// Starts it with so many datanodes; returns when it takes changes. Settings are `key=value`.
     ///
     /// # Panics
     /// If it does not start.
-    pub fn start(settings: &[&str]) -> Self {
+    pub fn start(datanodes: usize, settings: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("temporary directory");
         let port = free_ports();
         let hdfs = Self { port, dir };
         let (path, port) = (hdfs.dir.path().to_string_lossy(), port.to_string());
-        script(&[&["up", "--dir", &path, "--port", &port], settings].concat());
+        let datanodes = datanodes.to_string();
+        script(&[&["up", "--dir", &path, "--port", &port, "--datanodes", &datanodes], settings].concat());
         hdfs
+    }
+
+    /// Role and process of each server.
+    pub fn pids(&self) -> Vec<(String, i32)> {
+        let lines = script(&["pids", "--dir", &self.dir.path().to_string_lossy()]);
+        let pid = |line: &str| {
+            let (role, pid) = line.split_once(' ')?;
+            Some((role.to_owned(), pid.parse().ok()?))
+        };
+        lines.lines().filter_map(pid).collect()
     }
 
     /// `hdfs://host:port`.
@@ -83,6 +95,14 @@ impl Drop for RealHdfs {
     fn drop(&mut self) {
         script(&["down", "--dir", &self.dir.path().to_string_lossy()]);
     }
+}
+
+/// Who runs this: a superuser of servers that he started.
+pub fn user() -> String {
+    nix::unistd::User::from_uid(nix::unistd::geteuid())
+        .ok()
+        .flatten()
+        .map_or_else(|| "root".to_owned(), |user| user.name)
 }
 
 /// The first of [`HDFS_PORTS`] ports that nobody has, outside of those that the kernel gives away.

@@ -69,10 +69,13 @@ fn class(result: &str) -> &str {
 
 #[test]
 fn a_step_has_the_same_result_as_in_hdfs_or_a_reason() {
-    let hdfs = RealHdfs::start(&[
-        "hadoop.user.group.static.mapping.overrides=alice=staff;bob=staff,ops;eve=",
-        "fs.trash.interval=60",
-    ]);
+    let hdfs = RealHdfs::start(
+        1,
+        &[
+            "hadoop.user.group.static.mapping.overrides=alice=staff;bob=staff,ops;eve=",
+            "fs.trash.interval=60",
+        ],
+    );
     let namenode_toml = "small_files.inline_bytes_max = 65536\ntrash_interval_minutes = 60\nreplication = 1\n\
         groups = { mapping = \"static\", members = { alice = [\"staff\"], bob = [\"staff\", \"ops\"] } }\n";
     let cluster = Cluster::start(&Options { namenode_toml: namenode_toml.to_owned(), ..Options::default() });

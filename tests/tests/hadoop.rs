@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
+use prost::Message;
 use ringfs_hadoop::calls::{CLIENT_PROTOCOL, append_call, beginning};
 use ringfs_hadoop::client::*;
 use ringfs_hadoop::hdfs::{ChecksumType, FsPermission, LocatedBlock};
@@ -335,4 +336,63 @@ fn bytes_that_are_no_operation_end_their_connection_and_nothing_else() {
         assert!(say(datanode, bytes).is_empty(), "{bytes:02x?}");
     }
     assert_serves(&mut cluster);
+}
+
+/// One sends byte by byte, another takes no answers: neither is in the way of others, and both get all that they asked for.
+#[test]
+fn slow_clients_are_served_and_keep_nobody_waiting() {
+    const CALLS_MAX: i32 = 200_000;
+    let cluster = Cluster::start(&Options::default());
+    let address = cluster.namenode.address();
+    let user = cluster.client().user().to_owned();
+    let mut rpc = HadoopRpc::connect(address, &user);
+    for number in 0..500 {
+        let _made: CreateResponse =
+            rpc.call("create", &create(&format!("/d/{number:0100}"), false)).expect("made");
+    }
+    let list = GetListingRequest { src: "/d".to_owned(), ..GetListingRequest::default() };
+
+    let mut dribbling = beginning([2; 16], &user);
+    append_call(&mut dribbling, [2; 16], 0, CLIENT_PROTOCOL, "getListing", &list.encode_to_vec());
+    let mut stream = TcpStream::connect(address).expect("connected");
+    stream.set_nodelay(true).expect("set");
+    for byte in dribbling {
+        stream.write_all(&[byte]).expect("taken");
+    }
+    let mut length = [0; 4];
+    stream.read_exact(&mut length).expect("answered");
+
+    // Answers of 100 KiB each: long before the last call both buffers are full, and the server reads no more.
+    // A long name of the directory fills them with few calls.
+    let long = GetListingRequest { src: format!("/d{}", "/".repeat(7000)), ..list.clone() }.encode_to_vec();
+    let mut greedy = HadoopRpc::connect(address, &user);
+    greedy.stream.set_nonblocking(true).expect("set");
+    let mut asked = 0;
+    let mut rest: Vec<u8> = Vec::new();
+    let is_full = |error: &std::io::Error| error.kind() == std::io::ErrorKind::WouldBlock;
+    while asked < CALLS_MAX {
+        append_call(&mut rest, [3; 16], asked, CLIENT_PROTOCOL, "getListing", &long);
+        asked += 1;
+        match greedy.stream.write(&rest) {
+            Ok(len) => drop(rest.drain(..len)),
+            Err(error) if is_full(&error) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(asked < CALLS_MAX, "the server takes no more than it can answer");
+    let found: GetListingResponse = rpc.call("getListing", &list).expect("others are served");
+    assert_eq!(found.dir_list.expect("there").partial_listing.len(), 500);
+    let held = cluster.namenode.ready.as_ref().expect("started").memory_limit_bytes;
+    assert!(
+        cluster.namenode.process.as_ref().expect("runs").resident_bytes() < held,
+        "what waits is bounded"
+    );
+
+    greedy.stream.set_nonblocking(false).expect("set");
+    let mut writer = greedy.stream.try_clone().expect("cloned");
+    let writing = std::thread::spawn(move || writer.write_all(&rest));
+    let mut answered: Vec<i32> = (0..asked).map(|_| greedy.receive().expect("answered at last").0).collect();
+    writing.join().expect("joined").expect("taken");
+    answered.sort_unstable();
+    assert!(answered.into_iter().eq(0..asked), "each once");
 }

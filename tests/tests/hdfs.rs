@@ -88,14 +88,16 @@ fn each_face_reads_what_the_other_has_written() {
     }
 }
 
-/// Runs a Python program of `tests/hdfs`.
-fn python(cluster: &Cluster, program: &str) {
-    let found = Command::new(java::root().join("scripts/hdfs-python")).output().expect("it is a program");
+/// Runs a Python program of `tests/hdfs`, in the environment with newer or `older` packages.
+fn python(cluster: &Cluster, program: &str, environment: &[&str]) {
+    let found = Command::new(java::root().join("scripts/hdfs-python")).args(environment).output();
+    let found = found.expect("it is a program");
     assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
     let interpreter = String::from_utf8(found.stdout).expect("text");
     let output = Command::new(interpreter.trim())
         .arg(java::root().join("tests/hdfs").join(program))
         .arg(cluster.uri().replace("ringfs://", "hdfs://"))
+        .args(environment)
         .current_dir(cluster.dir())
         .output()
         .expect("it is a program");
@@ -109,14 +111,19 @@ fn python(cluster: &Cluster, program: &str) {
 
 #[test]
 fn hdfs_native_reads_writes_and_appends() {
-    python(&cluster(), "native_client.py");
+    python(&cluster(), "native_client.py", &[]);
+}
+
+#[test]
+fn an_older_hdfs_native_does_too() {
+    python(&cluster(), "native_client.py", &["older"]);
 }
 
 #[test]
 fn spark_runs_its_jobs() {
     let cluster = cluster();
     cluster.client().mkdirs("/spark-logs").expect("made");
-    python(&cluster, "spark_jobs.py");
+    python(&cluster, "spark_jobs.py", &[]);
     assert!(cluster.client().content_summary("/spark-logs").expect("summed").length > 0, "the event log");
 }
 
@@ -155,6 +162,54 @@ fn the_go_client_passes_its_own_tests() {
     let count = |what: &str| out.lines().filter(|line| line.starts_with(what)).count();
     assert!(output.status.success(), "{out}{}", cluster.logs());
     assert_eq!((count("--- PASS"), count("--- FAIL"), count("--- SKIP")), (119, 0, 2), "{out}");
+}
+
+/// Debian's `hdfs`, which is made of the Go client: all of its commands.
+#[test]
+fn debians_hdfs_cli() {
+    let cluster = cluster();
+    let dir = cluster.dir();
+    run(&cluster, "put", &["/c/java", "ringfs ", "100000"]);
+    std::fs::write(dir.join("local"), "ringfs ".repeat(100_000)).expect("written");
+    let cli = |is_done: bool, line: &str| {
+        let output = Command::new("hdfs")
+            .args(line.split(' '))
+            .current_dir(dir)
+            .env("HADOOP_NAMENODE", cluster.namenode.address().to_string())
+            .output()
+            .expect("hdfs is there");
+        let out = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), is_done, "hdfs {line}: {out}{errors}\n{}", cluster.logs());
+        if is_done { out } else { errors.into_owned() }
+    };
+    cli(true, "mkdir -p /c/d/e");
+    cli(true, "put local /c/go");
+    let checksums = cli(true, "checksum /c/go /c/java");
+    let sums: Vec<&str> = checksums.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(sums.len() == 2 && sums[0] == sums[1], "{checksums}");
+    assert_eq!(cli(true, "head -c 7 /c/java"), "ringfs ");
+    assert_eq!(cli(true, "tail -c 7 /c/go"), "ringfs ");
+    assert_eq!(cli(true, "cat /c/java").len(), 700_000);
+    assert!(cli(true, "ls -la /c").contains("700000"));
+    assert!(cli(true, "du -s /c").contains("1400000"));
+    cli(true, "get /c/java back");
+    assert_eq!(std::fs::read(dir.join("back")).expect("read").len(), 700_000);
+    cli(true, "mv /c/go /c/d");
+    cli(true, "touch /c/d/empty");
+    cli(true, "chmod 640 /c/d/go");
+    cli(true, "chown bob:staff /c/d/go");
+    let listed = cli(true, "ls -l /c/d/go");
+    assert!(listed.contains("rw-r-----") && listed.contains("bob"), "{listed}");
+    cli(true, "truncate 7 /c/d/go");
+    wait::until_true("it is cut", || cli(true, "cat /c/d/go") == "ringfs ");
+    cli(true, "getmerge /c/d merged");
+    assert_eq!(std::fs::read_to_string(dir.join("merged")).expect("read"), "ringfs ");
+    cli(true, "df");
+    assert!(cli(false, "cat /c/none").contains("file does not exist"));
+    assert!(cli(false, "rm /c/d").contains("directory"));
+    cli(true, "rm -rf /c");
+    assert!(cli(false, "ls /c").contains("file does not exist"));
 }
 
 /// Its configuration says three replicas.

@@ -14,9 +14,14 @@ use ringfs_proto::checksum::ChecksumType;
 use ringfs_sdk::{Client, FileKind};
 use ringfs_tests::cluster::binary;
 use ringfs_tests::data::Pattern;
+use ringfs_tests::java;
 use serde::Deserialize;
 
 const SMALL_FILES: u64 = 400;
+const SHARDS: u64 = 20;
+/// A directory of the data set, and where Hadoop's shell puts it.
+const SHARD: &str = "shard-00";
+const OF_HADOOP: &str = "/of-hadoop";
 const LARGE_BYTES: u64 = 1 << 30;
 const PIECE_BYTES: usize = 4 << 20;
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -69,6 +74,8 @@ fn run() -> Result<()> {
         rate(3 * total, wrote)
     );
 
+    let has_hadoop = write_with_hadoop(&ready.uri, &source)?;
+
     step("kill -9 the namenode and one datanode");
     let begin = Instant::now();
     for server in [&ready.namenode, &ready.datanodes[0]] {
@@ -91,6 +98,16 @@ fn run() -> Result<()> {
         return Err(format!("{wrong:?} is missing or has other bytes").into());
     }
 
+    if has_hadoop {
+        let mut of_hadoop = BTreeMap::new();
+        read_tree(&client, OF_HADOOP, &format!("{SHARD}/"), &mut of_hadoop)?;
+        let is_same = of_hadoop.iter().all(|(name, sum)| sums.get(name) == Some(sum));
+        if of_hadoop.len() as u64 != SMALL_FILES / SHARDS || !is_same {
+            return Err("what Hadoop's shell wrote is not what is read".into());
+        }
+        println!("    and the {} files that Hadoop's shell wrote", of_hadoop.len());
+    }
+
     step("stop");
     kill(Pid::from_raw(i32::try_from(cluster.id())?), Signal::SIGTERM)?;
     let status = cluster.wait()?;
@@ -103,6 +120,28 @@ fn run() -> Result<()> {
     Ok(())
 }
 
+/// Puts a directory in with Hadoop's own shell, where there is a JDK for it.
+fn write_with_hadoop(uri: &str, source: &Path) -> Result<bool> {
+    step("put a directory in with Hadoop's own shell");
+    let is_there = |program: &str| Command::new(program).arg("-version").output().is_ok();
+    if !is_there("java") || !is_there("mvn") {
+        println!("    left out: it takes a JDK and Maven (Debian: openjdk-17-jdk-headless, maven)");
+        return Ok(false);
+    }
+    let hadoop = Command::new(java::root().join("scripts/hadoop")).arg("classpath").output()?;
+    if !hadoop.status.success() {
+        println!("    left out: {}", String::from_utf8_lossy(&hadoop.stderr).trim());
+        return Ok(false);
+    }
+    let uri = uri.replace("ringfs://", "hdfs://");
+    println!("    $ hdfs dfs -fs {uri} -put {SHARD} {OF_HADOOP}");
+    let status = Command::new("java")
+        .args(["-cp", String::from_utf8(hadoop.stdout)?.trim(), "org.apache.hadoop.fs.FsShell", "-fs", &uri])
+        .args(["-put", path(&source.join(SHARD))?, OF_HADOOP])
+        .status()?;
+    if status.success() { Ok(true) } else { Err(format!("Hadoop's shell: {status}").into()) }
+}
+
 fn step(what: &str) {
     println!("\n==> {what}");
 }
@@ -111,7 +150,7 @@ fn step(what: &str) {
 fn make_data(source: &Path) -> Result<BTreeMap<String, (u64, u32)>> {
     let mut sums = BTreeMap::new();
     for index in 0..SMALL_FILES {
-        let name = format!("shard-{:02}/sample-{index:04}.bin", index % 20);
+        let name = format!("shard-{:02}/sample-{index:04}.bin", index % SHARDS);
         // From nothing to about 200 KiB, as samples are.
         let bytes = (index * index * 7919) % (200 << 10);
         sums.insert(name.clone(), make_file(&source.join(&name), index, bytes)?);
