@@ -18,7 +18,7 @@ use ringfs_proto::frame::Header;
 use ringfs_proto::ids::ClusterId;
 use ringfs_proto::limits::{CALLS_IN_FLIGHT_MAX, META_BYTES_MAX};
 use ringfs_proto::metrics::Metric;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::calls::{Answer, is_urgent};
@@ -30,12 +30,13 @@ use crate::wal::Values;
 
 /// How long a hello, or the rest of a frame that has begun, may take.
 pub const FRAME_DEADLINE: Duration = Duration::from_secs(30);
-/// Threads that move frames.
+/// Threads that move frames. Each has a runtime of its own and keeps its connections: threads that share theirs wake each other for
+/// every call.
 const THREADS: usize = 2;
 /// Memory that a call of ordinary size takes while it waits.
 pub(crate) const CALL_BYTES: u32 = 4096;
-/// Threads that read contents of small files, at most, and look up users.
-const BLOCKING_THREADS_MAX: usize = 16;
+/// Threads that read contents of small files, at most, and look up users, for each thread that moves frames.
+const BLOCKING_THREADS_MAX: usize = 8;
 /// Pause after accept has failed, for want of descriptors say.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -71,7 +72,7 @@ pub(crate) struct Shared {
 /// The running server of the native protocol.
 #[derive(Debug)]
 pub struct Rpc {
-    runtime: Option<Runtime>,
+    runtimes: Vec<Runtime>,
     shared: Arc<Shared>,
     address: SocketAddr,
     stop: watch::Sender<bool>,
@@ -92,13 +93,16 @@ impl Rpc {
     ) -> std::io::Result<Self> {
         let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let runtime = builder
-            .worker_threads(THREADS)
-            .max_blocking_threads(BLOCKING_THREADS_MAX)
-            .thread_name("rpc")
-            .enable_all()
-            .build()?;
+        let runtime = || {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder
+                .worker_threads(1)
+                .max_blocking_threads(BLOCKING_THREADS_MAX)
+                .thread_name("rpc")
+                .enable_all()
+                .build()
+        };
+        let runtimes = (0..THREADS).map(|_| runtime()).collect::<std::io::Result<Vec<Runtime>>>()?;
         let shared = Arc::new(Shared {
             inbox,
             cluster,
@@ -116,11 +120,12 @@ impl Rpc {
         });
         let (stop, stopped) = watch::channel(false);
         let listener = {
-            let _inside = runtime.enter();
+            let _inside = runtimes[0].enter();
             tokio::net::TcpListener::from_std(listener)?
         };
-        runtime.spawn(accept(listener, shared.clone(), stopped));
-        Ok(Self { runtime: Some(runtime), shared, address, stop })
+        let handles = runtimes.iter().map(|runtime| runtime.handle().clone()).collect();
+        runtimes[0].spawn(accept(listener, handles, shared.clone(), stopped));
+        Ok(Self { runtimes, shared, address, stop })
     }
 
     /// Where it listens.
@@ -184,20 +189,27 @@ impl Rpc {
     pub fn stop(mut self) {
         self.stop_reading();
         self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        if let Some(runtime) = self.runtime.take() {
+        for runtime in self.runtimes.drain(..) {
             runtime.shutdown_timeout(Duration::from_secs(1));
         }
     }
 }
 
-async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, mut stopped: watch::Receiver<bool>) {
+/// Accepts connections, and deals them out to the threads.
+async fn accept(
+    listener: tokio::net::TcpListener,
+    threads: Vec<Handle>,
+    shared: Arc<Shared>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let tasks_stopped = stopped.clone();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stopped.changed() => return,
         };
-        match accepted {
+        // Each thread has its own epoll.
+        match accepted.and_then(|(stream, address)| Ok((stream.into_std()?, address))) {
             Ok((stream, address)) => {
                 let number = shared.accepted.fetch_add(1, Ordering::Relaxed) + 1;
                 if shared.open.fetch_add(1, Ordering::Relaxed) >= shared.connections_max {
@@ -206,13 +218,10 @@ async fn accept(listener: tokio::net::TcpListener, shared: Arc<Shared>, mut stop
                     tracing::warn!(%address, max = shared.connections_max, "connection refused: too many");
                     continue;
                 }
-                tokio::spawn(connection::serve(
-                    stream,
-                    address,
-                    number,
-                    shared.clone(),
-                    tasks_stopped.clone(),
-                ));
+                let (shared, stopped) = (shared.clone(), tasks_stopped.clone());
+                threads[number as usize % threads.len()].spawn(async move {
+                    connection::serve(stream, address, number, shared, stopped).await;
+                });
             }
             Err(error) => {
                 tracing::warn!(%error, "accept failed");

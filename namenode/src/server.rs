@@ -1,4 +1,7 @@
-//! A running namenode: the namespace thread between the network and the log.
+//! A running namenode: the namespace between the network and the log.
+//!
+//! One works on the namespace at a time, in turns. A turn is taken by the namespace thread, or at once by the thread that has read calls
+//! from the network while nobody else has one: then a call wakes no other thread.
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::mpsc::{Sender, channel};
@@ -17,7 +20,7 @@ use crate::config::Config;
 use crate::core::{Copied, Core, Now, Order};
 use crate::directory::{self, Directories, DirectoryError};
 use crate::groups::Identities;
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Work};
 use crate::metrics::Metrics;
 use crate::rpc::{CALL_BYTES, Rpc};
 use crate::topology::Topology;
@@ -147,7 +150,7 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
         Shared { metrics, rpc: Mutex::new(Some(rpc)), failure: Mutex::new(None), trouble: Mutex::new(None) };
     let shared = Arc::new(shared);
     let collector = Collector::start(values.clone(), inbox.clone()).map_err(StartError::Thread)?;
-    let namespace = Namespace {
+    let namespace = Arc::new(Mutex::new(Namespace {
         core,
         wal,
         topology,
@@ -159,8 +162,15 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
         checkpoint: None,
         collector,
         values,
-    };
-    let thread = std::thread::Builder::new().name("namespace".to_owned()).spawn(move || namespace.run());
+        last_tick: Instant::now(),
+    }));
+    let at_once = Arc::downgrade(&namespace);
+    inbox.serve_at_once(Box::new(move || {
+        at_once.upgrade().is_some_and(|namespace| serve_at_once(&namespace))
+    }));
+    let (turns, failure) = (inbox.clone(), shared.clone());
+    let run = move || run(&namespace, &turns, &failure);
+    let thread = std::thread::Builder::new().name("namespace".to_owned()).spawn(run);
     let thread = Some(thread.map_err(StartError::Thread)?);
     Ok(Server { address, cluster, inbox, thread, shared, memory_limit_bytes })
 }
@@ -225,7 +235,7 @@ impl Observed for Shared {
     }
 }
 
-/// The thread that owns the namespace.
+/// What works on the namespace: in turns, mostly of the namespace thread.
 struct Namespace {
     core: Core,
     wal: WalHandle,
@@ -239,6 +249,7 @@ struct Namespace {
     checkpoint: Option<checkpoint::Handle>,
     collector: Collector,
     values: Arc<Values>,
+    last_tick: Instant,
 }
 
 /// Reads for the collection of values, on a thread of its own.
@@ -265,51 +276,91 @@ impl Collector {
     }
 }
 
-impl Namespace {
-    fn run(mut self) {
-        let mut last_tick = Instant::now();
-        let mut is_stopping = false;
-        while !(is_stopping && self.core.is_drained()) {
-            let work = self.inbox.take(self.patience());
-            let now = self.clock.now();
+/// The namespace thread: takes turns until it is told to stop and all is done, or the log fails.
+fn run(namespace: &Mutex<Namespace>, inbox: &Inbox, shared: &Shared) {
+    let mut is_stopping = false;
+    let mut patience = TICK;
+    loop {
+        inbox.wait(patience);
+        let turn = namespace.lock().map_err(|_poisoned| "a turn of the namespace has panicked".to_owned());
+        let turn = turn.and_then(|mut namespace| {
+            // Taken under the lock: no turn gets in between, and calls keep their order.
+            let work = inbox.take();
             is_stopping |= work.is_stopping;
-            if work.is_stopping {
-                self.with_rpc(|rpc| rpc.stop_reading());
+            namespace.turn(work)?;
+            patience = namespace.patience();
+            Ok(is_stopping && namespace.core.is_drained())
+        });
+        match turn {
+            Ok(false) => {}
+            Ok(true) => break,
+            Err(failure) => {
+                tracing::error!(failure, "the namenode stops");
+                *shared.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
+                return;
             }
-            work.disconnected.into_iter().for_each(|connection| self.core.disconnected(connection));
-            work.racks.iter().for_each(|racks| self.core.set_racks(racks));
-            self.core.note_usages(&work.usages);
-            work.urgent.into_iter().for_each(|call| self.core.call(call, now));
-            for completion in work.completions {
-                if let Some(failure) = completion.failure {
-                    return self.fail(failure);
-                }
-                self.finish(completion.last, completion.builder, now);
-            }
-            work.collected.into_iter().for_each(|collected| self.core.collected(collected, now));
-            work.checkpoints.into_iter().for_each(|done| self.checkpoint_done(done, now));
-            work.calls.into_iter().for_each(|call| self.core.call(call, now));
-            if last_tick.elapsed() >= TICK {
-                last_tick = Instant::now();
-                self.look_around(now);
-                if self.topology.asks_for_hosts() {
-                    self.topology.ask(self.core.hosts_without_rack());
-                }
-            }
-            if self.core.has_work() {
-                self.core.work(now);
-            }
-            self.copy_checkpoint();
-            if let Some(wanted) = self.core.take_collection() {
-                self.collector.collect(wanted);
-            }
-            self.hand_over();
         }
-        let rpc = self.shared.rpc.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(rpc) = rpc {
-            rpc.stop();
+    }
+    let rpc = shared.rpc.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(rpc) = rpc {
+        rpc.stop();
+    }
+    // With the namespace its log ends, after what was handed over.
+}
+
+/// A turn with the calls that wait, for whoever has added some; false if another has the namespace.
+fn serve_at_once(namespace: &Mutex<Namespace>) -> bool {
+    let Ok(mut namespace) = namespace.try_lock() else { return false };
+    let (calls, usages) = namespace.inbox.take_calls();
+    let now = namespace.clock.now();
+    namespace.core.note_usages(&usages);
+    calls.into_iter().for_each(|call| namespace.core.call(call, now));
+    namespace.hand_over();
+    if namespace.core.has_work() || namespace.inbox.has_calls() {
+        namespace.inbox.add(|work| work.is_left = true);
+    }
+    true
+}
+
+impl Namespace {
+    /// Works on what has come, and on what takes several turns.
+    ///
+    /// # Errors
+    /// Why the log has failed.
+    fn turn(&mut self, work: Work) -> Result<(), String> {
+        let now = self.clock.now();
+        if work.is_stopping {
+            self.with_rpc(|rpc| rpc.stop_reading());
         }
-        self.wal.stop();
+        work.disconnected.into_iter().for_each(|connection| self.core.disconnected(connection));
+        work.racks.iter().for_each(|racks| self.core.set_racks(racks));
+        self.core.note_usages(&work.usages);
+        work.urgent.into_iter().for_each(|call| self.core.call(call, now));
+        for completion in work.completions {
+            if let Some(failure) = completion.failure {
+                return Err(format!("the write-ahead log failed: {failure}"));
+            }
+            self.finish(completion.last, completion.builder, now);
+        }
+        work.collected.into_iter().for_each(|collected| self.core.collected(collected, now));
+        work.checkpoints.into_iter().for_each(|done| self.checkpoint_done(done, now));
+        work.calls.into_iter().for_each(|call| self.core.call(call, now));
+        if self.last_tick.elapsed() >= TICK {
+            self.last_tick = Instant::now();
+            self.look_around(now);
+            if self.topology.asks_for_hosts() {
+                self.topology.ask(self.core.hosts_without_rack());
+            }
+        }
+        if self.core.has_work() {
+            self.core.work(now);
+        }
+        self.copy_checkpoint();
+        if let Some(wanted) = self.core.take_collection() {
+            self.collector.collect(wanted);
+        }
+        self.hand_over();
+        Ok(())
     }
 
     /// A batch is durable: it is applied, its answers leave, then the log may mark it.
@@ -393,11 +444,6 @@ impl Namespace {
         if let Some(rpc) = &*self.shared.rpc.lock().unwrap_or_else(PoisonError::into_inner) {
             act(rpc);
         }
-    }
-
-    fn fail(self, failure: String) {
-        tracing::error!(failure, "the write-ahead log failed: the namenode stops");
-        *self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failure);
     }
 }
 

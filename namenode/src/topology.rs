@@ -213,7 +213,8 @@ mod tests {
     fn wait_for(inbox: &Inbox, racks: &Racks) {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            let found = inbox.take(Duration::from_millis(100)).racks;
+            inbox.wait(Duration::from_millis(100));
+            let found = inbox.take().racks;
             if found.contains(racks) {
                 return;
             }

@@ -137,13 +137,18 @@ pub struct UuidError {
 }
 
 fn write_uuid(bytes: &[u8; 16], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [b'-'; 36];
+    let mut at = 0;
     for (index, byte) in bytes.iter().enumerate() {
         if matches!(index, 4 | 6 | 8 | 10) {
-            f.write_str("-")?;
+            at += 1;
         }
-        write!(f, "{byte:02x}")?;
+        text[at] = DIGITS[usize::from(byte >> 4)];
+        text[at + 1] = DIGITS[usize::from(byte & 0xf)];
+        at += 2;
     }
-    Ok(())
+    f.write_str(core::str::from_utf8(&text).map_err(|_impossible| fmt::Error)?)
 }
 
 fn parse_uuid(text: &str) -> Result<[u8; 16], UuidError> {

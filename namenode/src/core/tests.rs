@@ -101,15 +101,9 @@ impl Fixture {
 
     fn send(&mut self, caller: &Arc<Caller>, id: CallId, request: Request) {
         let header = Header::request(request.op(), id);
-        let call = Call {
-            caller: caller.clone(),
-            call: id,
-            lowest_unanswered: CallId(0),
-            header,
-            request,
-            context: None,
-        };
-        self.core.call(call, self.now);
+        let (caller, lowest_unanswered) = (caller.clone(), CallId(0));
+        self.core
+            .call(Call { caller, call: id, lowest_unanswered, header, request, context: None }, self.now);
     }
 
     /// Everything that is logged becomes durable.

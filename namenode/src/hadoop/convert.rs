@@ -1,5 +1,7 @@
 //! What the namespace says, in the messages of HDFS.
 
+use std::fmt::Write;
+
 use ringfs_hadoop::hdfs::{
     DatanodeId, DatanodeInfo, ExtendedBlock, FileType, FsPermission, HdfsFileStatus, LocatedBlock,
     LocatedBlocks, StorageType, Token,
@@ -107,7 +109,11 @@ pub(super) fn storage_of(name: &str) -> Option<StorageId> {
 
 /// The name of a storage.
 pub(super) fn storage_name(storage: StorageId) -> String {
-    format!("DS-{storage}")
+    let mut name = String::with_capacity(39);
+    name.push_str("DS-");
+    // A string takes all that is written to it.
+    let _written = write!(name, "{storage}");
+    name
 }
 
 /// Blocks of a file. `is_all` says whether the last of them is the last of the file.
@@ -117,13 +123,14 @@ pub(super) fn locations(
     blocks: &[LocatedBlockV1],
     is_all: bool,
 ) -> LocatedBlocks {
-    let last = blocks.last().filter(|_| is_all);
+    let last_is_open = is_all && blocks.last().is_some_and(|block| block.is_open);
+    let blocks: Vec<LocatedBlock> = blocks.iter().map(|block| located(pool, block)).collect();
     LocatedBlocks {
         file_length: status.length,
-        blocks: blocks.iter().map(|block| located(pool, block)).collect(),
+        last_block: blocks.last().filter(|_| is_all).cloned(),
+        blocks,
         under_construction: status.is_open,
-        last_block: last.map(|block| located(pool, block)),
-        is_last_block_complete: last.is_none_or(|block| !block.is_open),
+        is_last_block_complete: !last_is_open,
         ..LocatedBlocks::default()
     }
 }

@@ -57,7 +57,7 @@ pub(super) enum Closed {
 
 /// Serves one connection until it ends.
 pub(super) async fn serve(
-    stream: TcpStream,
+    stream: std::net::TcpStream,
     address: SocketAddr,
     number: u64,
     shared: Arc<Shared>,
@@ -78,12 +78,13 @@ pub(super) async fn serve(
 }
 
 async fn run(
-    mut stream: TcpStream,
+    stream: std::net::TcpStream,
     address: SocketAddr,
     number: u64,
     shared: &Arc<Shared>,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<(), Closed> {
+    let mut stream = TcpStream::from_std(stream)?;
     keep_alive(&stream)?;
     // The first bytes say which protocol is spoken.
     let mut magic = [0; frame::MAGIC.len()];

@@ -113,12 +113,14 @@ struct Reading {
     origin: Option<Origin>,
     callers: Vec<Arc<Caller>>,
     watch: Watch,
+    /// Questions of the calls that were read, not handed over yet.
+    questions: Vec<Call>,
 }
 
 impl Reading {
     fn new(number: u64, address: SocketAddr, authentication: Authentication, session: Arc<Session>) -> Self {
-        let (origin, callers, watch) = (None, Vec::new(), Watch::new());
-        Self { number, address, authentication, session, origin, callers, watch }
+        let (origin, callers, watch, questions) = (None, Vec::new(), Watch::new(), Vec::new());
+        Self { number, address, authentication, session, origin, callers, watch, questions }
     }
 
     async fn read_calls(&mut self, mut reader: OwnedReadHalf) -> Result<(), Closed> {
@@ -129,6 +131,8 @@ impl Reading {
                 used += 4 + frame.len();
                 self.take(frame).await?;
             }
+            // What came together is handed over together: each time a thread is woken.
+            self.session.hand_over(&mut self.questions).await;
             bytes.drain(..used);
             bytes.reserve(READ_BYTES);
             let len = if bytes.is_empty() {
@@ -179,7 +183,11 @@ impl Reading {
             let error = FrameError::Header("a call before the connection context".to_owned());
             return self.checked(&call, Err(error));
         };
-        self.session.take_place().await;
+        if !self.session.try_take_place() {
+            // Places come back with answers.
+            self.session.hand_over(&mut self.questions).await;
+            self.session.take_place().await;
+        }
         let step = match self.check_superuser(&method, request) {
             Ok(()) => begin(&method, request, origin),
             Err(error) => Step::Done(Err(error)),
@@ -188,7 +196,7 @@ impl Reading {
             Step::Done(result) => self.session.say(&call, result),
             Step::Ask(ask) => {
                 let caller = self.caller(ask.session);
-                self.session.ask(ask, Asking { call, context, caller, len }).await;
+                self.questions.push(self.session.question(ask, Asking { call, context, caller, len }));
             }
             Step::Groups(user) => {
                 let result = self.groups(user).await?;
@@ -294,6 +302,10 @@ impl Session {
         }
     }
 
+    fn try_take_place(&self) -> bool {
+        self.in_flight.try_acquire_many(CALL_WEIGHT).map(tokio::sync::SemaphorePermit::forget).is_ok()
+    }
+
     /// Appends an answer, with the names of writers that people know.
     fn append(&self, bytes: &mut Vec<u8>, call: &CallHeader, result: Result<Vec<u8>, RemoteError>) {
         match result {
@@ -316,8 +328,8 @@ impl Session {
         self.in_flight.add_permits(CALL_WEIGHT as usize);
     }
 
-    /// Hands a question over.
-    async fn ask(&self, ask: Ask, asking: Asking) {
+    /// The question of a call, which waits for its answer from now on.
+    fn question(&self, ask: Ask, asking: Asking) -> Call {
         let Ask { request, then, .. } = ask;
         let Asking { call, context, caller, len } = asking;
         let call_id = CallId(u64::from(call.call.cast_unsigned()));
@@ -342,12 +354,20 @@ impl Session {
             meta_crc: 0,
             lowest_unanswered: CallId(0),
         };
+        Call { caller, call: call_id, lowest_unanswered: CallId(0), header, request, context }
+    }
+
+    /// Hands questions over, once there is room for them.
+    async fn hand_over(&self, questions: &mut Vec<Call>) {
+        if questions.is_empty() {
+            return;
+        }
         let room = &self.shared.room;
-        if let Ok(permits) = room.acquire_many(room_of(&header)).await {
+        if let Ok(permits) = room.acquire_many(questions.iter().map(|call| room_of(&call.header)).sum()).await
+        {
             permits.forget();
         }
-        let call = Call { caller, call: call_id, lowest_unanswered: CallId(0), header, request, context };
-        for refused in self.shared.inbox.add_calls(&mut vec![call]) {
+        for refused in self.shared.inbox.add_calls(questions) {
             room.add_permits(room_of(&refused.header) as usize);
             let answer = super::connection::busy(refused);
             let connections = self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
@@ -358,7 +378,7 @@ impl Session {
     }
 
     /// What becomes of a call that was waiting for an answer: encoded bytes, or another question.
-    async fn answered(&self, answer: Answer, bytes: &mut Vec<u8>) {
+    fn answered(&self, answer: Answer, bytes: &mut Vec<u8>, questions: &mut Vec<Call>) {
         let number = answer.header.call.0;
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).1.remove(&number);
         let Some(Waiting { call, context, then }) = waiting else { return };
@@ -378,7 +398,7 @@ impl Session {
                     }),
                 };
                 let len = answer.header.meta_len as usize;
-                self.ask(ask, Asking { call, context, caller, len }).await;
+                questions.push(self.question(ask, Asking { call, context, caller, len }));
             }
         }
     }
@@ -391,7 +411,7 @@ async fn write_answers(
     mut ready: mpsc::UnboundedReceiver<Vec<u8>>,
     session: Arc<Session>,
 ) {
-    let mut bytes = Vec::new();
+    let (mut bytes, mut questions) = (Vec::new(), Vec::new());
     loop {
         tokio::select! {
             biased;
@@ -400,15 +420,16 @@ async fn write_answers(
                 session.give_place_back();
             }
             answer = answered.recv() => match answer {
-                Some(answer) => session.answered(answer, &mut bytes).await,
+                Some(answer) => session.answered(answer, &mut bytes, &mut questions),
                 None => break,
             },
         }
         while bytes.len() < READ_BYTES
             && let Ok(answer) = answered.try_recv()
         {
-            session.answered(answer, &mut bytes).await;
+            session.answered(answer, &mut bytes, &mut questions);
         }
+        session.hand_over(&mut questions).await;
         if !write(&mut writer, &mut bytes).await {
             return;
         }

@@ -171,7 +171,9 @@ impl<'b> Frame<'b> {
     /// (HDFS: `hadoop.caller.context.max.size`).
     pub fn context(&self) -> Option<&str> {
         let context = self.header.caller_context.as_ref()?.context.as_str();
-        Some(&context[..context.floor_char_boundary(CONTEXT_BYTES_MAX)]).filter(|context| !context.is_empty())
+        let end =
+            (0..=CONTEXT_BYTES_MAX.min(context.len())).rev().find(|end| context.is_char_boundary(*end))?;
+        Some(&context[..end]).filter(|context| !context.is_empty())
     }
 
     /// Method and request of a call.
