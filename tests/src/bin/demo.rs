@@ -61,8 +61,8 @@ fn run() -> Result<()> {
     println!("    {} files, {:.2} GiB", sums.len(), gib(total));
 
     step("start a cluster of three datanodes");
-    let mut cluster = start(dir.path(), &ready_file)?;
-    let ready = wait_ready(&mut cluster, &ready_file)?;
+    let mut cluster = Running(start(dir.path(), &ready_file)?);
+    let ready = wait_ready(&mut cluster.0, &ready_file)?;
     println!("    {} serves; every block is kept 3 times", ready.uri);
 
     step("put the data set in");
@@ -109,8 +109,8 @@ fn run() -> Result<()> {
     }
 
     step("stop");
-    kill(Pid::from_raw(i32::try_from(cluster.id())?), Signal::SIGTERM)?;
-    let status = cluster.wait()?;
+    kill(Pid::from_raw(i32::try_from(cluster.0.id())?), Signal::SIGTERM)?;
+    let status = cluster.0.wait()?;
     println!("\n  files compared        {}", found.len());
     println!("  bytes compared        {total}");
     println!("  processes killed -9   2");
@@ -140,6 +140,18 @@ fn write_with_hadoop(uri: &str, source: &Path) -> Result<bool> {
         .args(["-put", path(&source.join(SHARD))?, OF_HADOOP])
         .status()?;
     if status.success() { Ok(true) } else { Err(format!("Hadoop's shell: {status}").into()) }
+}
+
+/// The cluster; it ends with the demo, however that ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let (Ok(None), Ok(pid)) = (self.0.try_wait(), i32::try_from(self.0.id())) {
+            let _gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
+            let _ended = self.0.wait();
+        }
+    }
 }
 
 fn step(what: &str) {
