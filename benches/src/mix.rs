@@ -13,6 +13,7 @@ use ringfs_hadoop::client::{
     GetListingRequest, MkdirsRequest, RenameRequest, SetOwnerRequest, SetPermissionRequest,
     SetReplicationRequest,
 };
+use ringfs_hadoop::frames;
 use ringfs_hadoop::hdfs::FsPermission;
 use ringfs_tests::random::Random;
 
@@ -247,7 +248,9 @@ impl Mix {
         let mut used = 0;
         let wrong = |text: String| io::Error::new(io::ErrorKind::InvalidData, text);
         let received = std::mem::take(&mut self.received);
-        while let Some(frame) = frame(&received[used..]) {
+        while let Some(frame) =
+            frames::first_frame(&received[used..]).map_err(|error| wrong(error.to_string()))?
+        {
             used += 4 + frame.len();
             let answer = calls::decode_answer(frame).map_err(|error| wrong(error.to_string()))?;
             answer.result.map_err(|(class, message)| wrong(format!("{class}: {message}")))?;
@@ -271,11 +274,6 @@ impl Mix {
         self.received = received[used..].to_vec();
         Ok(())
     }
-}
-
-fn frame(bytes: &[u8]) -> Option<&[u8]> {
-    let (length, rest) = bytes.split_first_chunk()?;
-    rest.get(..u32::from_be_bytes(*length) as usize)
 }
 
 fn create(src: String) -> CreateRequest {

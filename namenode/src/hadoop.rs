@@ -29,7 +29,7 @@ use sha2::{Digest, Sha256};
 use crate::calls::{Question, Reply, Request};
 
 pub use holders::Holders;
-pub use methods::{begin, superuser_operation};
+pub use methods::{begin, superusers_only};
 
 /// What a call does next.
 pub enum Step {

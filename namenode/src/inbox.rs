@@ -143,15 +143,11 @@ impl Inbox {
     }
 
     /// Takes calls only, for a turn that is taken at once: not many, as others wait for the thread that takes it.
-    pub fn take_calls(&self) -> (Vec<Call>, Usages) {
+    /// The last tells whether more wait.
+    pub fn take_calls(&self) -> (Vec<Call>, Usages, bool) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let calls = waiting.calls.take(CALLS_AT_ONCE, self.now_us());
-        (calls, waiting.calls.take_usages())
-    }
-
-    /// Whether calls wait.
-    pub fn has_calls(&self) -> bool {
-        !self.waiting.lock().unwrap_or_else(PoisonError::into_inner).calls.is_empty()
+        (calls, waiting.calls.take_usages(), !waiting.calls.is_empty())
     }
 
     fn now_us(&self) -> u64 {

@@ -311,12 +311,12 @@ fn run(namespace: &Mutex<Namespace>, inbox: &Inbox, shared: &Shared) {
 /// A turn with the calls that wait, for whoever has added some; false if another has the namespace.
 fn serve_at_once(namespace: &Mutex<Namespace>) -> bool {
     let Ok(mut namespace) = namespace.try_lock() else { return false };
-    let (calls, usages) = namespace.inbox.take_calls();
+    let (calls, usages, has_more) = namespace.inbox.take_calls();
     let now = namespace.clock.now();
     namespace.core.note_usages(&usages);
     calls.into_iter().for_each(|call| namespace.core.call(call, now));
     namespace.hand_over();
-    if namespace.core.has_work() || namespace.inbox.has_calls() {
+    if has_more || namespace.core.has_work() {
         namespace.inbox.add(|work| work.is_left = true);
     }
     true

@@ -97,14 +97,6 @@ impl Drop for RealHdfs {
     }
 }
 
-/// Who runs this: a superuser of servers that he started.
-pub fn user() -> String {
-    nix::unistd::User::from_uid(nix::unistd::geteuid())
-        .ok()
-        .flatten()
-        .map_or_else(|| "root".to_owned(), |user| user.name)
-}
-
 /// The first of [`HDFS_PORTS`] ports that nobody has, outside of those that the kernel gives away.
 fn free_ports() -> u16 {
     let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();

@@ -144,6 +144,11 @@ pub fn cpu_of(pid: i32) -> Duration {
     Duration::from_millis((ticks(11) + ticks(12)) * 10)
 }
 
+/// CPU time so far of this process.
+pub fn own_cpu() -> Duration {
+    cpu_of(std::process::id().cast_signed())
+}
+
 /// Makes `command` start under `sandbox`.
 pub fn confine(command: &mut Command, sandbox: Sandbox) {
     if sandbox == Sandbox::NoIoUring {

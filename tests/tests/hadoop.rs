@@ -220,6 +220,13 @@ fn frames_that_are_cut_or_wrong_end_their_connection_and_nothing_else() {
         "RpcServerException",
     );
     fatal(&[b"hrpc\x09\0\0", &call[..]].concat(), "RpcServerException");
+    // What came before is carried out.
+    let user = cluster.client().user().to_owned();
+    let mut made = Vec::new();
+    append_call(&mut made, [1; 16], 0, CLIENT_PROTOCOL, "create", &create("/before", false).encode_to_vec());
+    fatal(&[&beginning([1; 16], &user)[..], &made, b"\xff\xff\xff\xff"].concat(), "RpcServerException");
+    let is_made = || cluster.client().stat("/before").is_ok();
+    ringfs_tests::wait::until_true("the call before is carried out", is_made);
     assert_serves(&mut cluster);
 }
 

@@ -15,7 +15,7 @@ use ringfs_benches::report::{RESULTS, Report};
 use ringfs_sdk::{Client, CreateOptions};
 use ringfs_tests::cluster::{Cluster, Options};
 use ringfs_tests::java::{self, RealHdfs};
-use ringfs_tests::process::{Process, cpu_of};
+use ringfs_tests::process::{Process, cpu_of, own_cpu};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -60,6 +60,8 @@ const TINY: Sizes = Sizes {
 struct System {
     name: &'static str,
     uri: String,
+    /// Who has started it, and is its superuser.
+    user: String,
     address: SocketAddr,
     namenode: i32,
     all: Vec<i32>,
@@ -72,6 +74,7 @@ fn main() -> Result<()> {
     let target = std::env::current_exe()?.parent().ok_or("no directory")?.join("java");
     let target = target.to_str().ok_or("the path of this program is not UTF-8")?;
     let mut report = Report::new("HDFS clients");
+    let user;
     {
         // Neither system writes an audit log: HDFS has none unless it is set up.
         let environment = vec![("RUST_LOG".to_owned(), "warn".to_owned())];
@@ -80,7 +83,15 @@ fn main() -> Result<()> {
         let namenode = pid(&cluster.namenode.process);
         let all = cluster.datanodes.iter().map(|datanode| pid(&datanode.process)).chain([namenode]).collect();
         let uri = cluster.uri().replace("ringfs://", "hdfs://");
-        let system = System { name: "RingFS", uri, address: cluster.namenode.address(), namenode, all };
+        user = cluster.client().user().to_owned();
+        let system = System {
+            name: "RingFS",
+            uri,
+            user: user.clone(),
+            address: cluster.namenode.address(),
+            namenode,
+            all,
+        };
         measure(&system, sizes, target, &mut report)?;
         if !sizes.only_mix {
             beside_native_clients(&cluster, &system, sizes, target, &mut report)?;
@@ -92,7 +103,7 @@ fn main() -> Result<()> {
         let namenode = pids.iter().find(|(role, _)| role == "namenode").map_or(0, |(_, pid)| *pid);
         let all = pids.iter().map(|(_, pid)| *pid).collect();
         let address = hdfs.uri().trim_start_matches("hdfs://").parse()?;
-        let system = System { name: "HDFS", uri: hdfs.uri(), address, namenode, all };
+        let system = System { name: "HDFS", uri: hdfs.uri(), user, address, namenode, all };
         measure(&system, sizes, target, &mut report)?;
     }
     report.finish(Path::new(RESULTS))?;
@@ -165,8 +176,7 @@ fn measure(system: &System, sizes: Sizes, target: &str, report: &mut Report) -> 
 
 /// The mix: the first round is not counted, for Java needs one.
 fn mix(system: &System, sizes: Sizes, report: &mut Report) -> Result<()> {
-    let user = java::user();
-    let mut mix = Mix::connect(system.address, &user, "/tree", sizes.directories, 1)?;
+    let mut mix = Mix::connect(system.address, &system.user, "/tree", sizes.directories, 1)?;
     mix.run(IN_FLIGHT, sizes.mix)?;
     let (mut rates, mut cpus, mut own) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..sizes.rounds {
@@ -251,8 +261,4 @@ fn median<'a>(values: impl IntoIterator<Item = &'a f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().copied().collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
-fn own_cpu() -> Duration {
-    cpu_of(std::process::id().cast_signed())
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use ringfs_benches::report::{RESULTS, Report};
 use ringfs_sdk::{Client, CreateOptions};
 use ringfs_tests::cluster::{Cluster, Options};
-use ringfs_tests::process::{Process, cpu_of};
+use ringfs_tests::process::{Process, own_cpu};
 
 const FILE_BYTES: usize = 4096;
 const DIRECTORIES: u64 = 10;
@@ -164,10 +164,6 @@ fn tell(title: &str, rounds: &[Round], report: &mut Report) {
     report.add(format!("{title}: p99 of a call"), median(|round| round.p99_ms), "ms");
     report.add(format!("{title}: CPU of the clients"), median(|round| round.client_us), "µs each");
     report.add(format!("{title}: CPU of the servers"), median(|round| round.server_us), "µs each");
-}
-
-fn own_cpu() -> Duration {
-    cpu_of(std::process::id().cast_signed())
 }
 
 /// CPU time of all servers.

@@ -21,6 +21,7 @@ use ringfs_namenode::config::Config;
 use ringfs_sdk::Client;
 use ringfs_tests::cluster::{Cluster, Options, binary, file_options};
 use ringfs_tests::data::Pattern;
+use ringfs_tests::process::own_cpu;
 
 const FILE_BYTES: usize = 4096;
 const FILES: u64 = 16;
@@ -171,10 +172,6 @@ fn print_rate(unit: &str, count: u64, times: &[Duration], cpu: Duration) {
     let by_clock = count as f64 / median(times).as_secs_f64();
     let by_cpu = count as f64 * times.len() as f64 / cpu.as_secs_f64();
     println!("{:<52} {by_clock:>9.0} {unit}/s, {by_cpu:.0} per CPU-second", "");
-}
-
-fn own_cpu() -> Duration {
-    ringfs_tests::process::cpu_of(std::process::id().cast_signed())
 }
 
 /// What no namenode can do without: a process that starts, and the bytes of the log and of the checkpoint, read.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use ringfs_sdk::{Client, ReadHint};
 use ringfs_tests::cluster::{Cluster, Options, file_options};
 use ringfs_tests::data::Pattern;
+use ringfs_tests::process::own_cpu;
 
 const PIECE_BYTES: usize = 4 << 20;
 
@@ -101,10 +102,6 @@ fn measure(cluster: &Cluster, act: impl FnOnce() -> Result<()>) -> Result<Round>
     let (begin, cpu) = (Instant::now(), servers() + own_cpu());
     act()?;
     Ok(Round { elapsed: begin.elapsed(), cpu: (servers() + own_cpu()).saturating_sub(cpu) })
-}
-
-fn own_cpu() -> Duration {
-    ringfs_tests::process::cpu_of(std::process::id().cast_signed())
 }
 
 /// What the kernel alone costs: sendfile of a warm file to a loopback connection that is read and thrown away.

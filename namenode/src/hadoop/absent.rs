@@ -5,7 +5,7 @@ use ringfs_hadoop::client::*;
 use ringfs_hadoop::frames::RemoteError;
 use ringfs_hadoop::hdfs::EcTopologyVerifierResult;
 
-use super::errors::{IO, of_wire_missing, unsupported};
+use super::errors::{IO, missing, of_wire, unsupported};
 use super::namespace::stat;
 use super::{Origin, Step, done, failed};
 
@@ -39,7 +39,7 @@ nothing! {
 pub(super) fn get_erasure_coding_policy(request: GetErasureCodingPolicyRequest, origin: &Origin) -> Step {
     stat(origin, request.src, |result| match result {
         Ok(_) => done(&GetErasureCodingPolicyResponse::default()),
-        Err(error) => failed(of_wire_missing(error, "Path not found: {}")),
+        Err(error) => failed(of_wire(missing(error, "Path not found: {}"))),
     })
 }
 

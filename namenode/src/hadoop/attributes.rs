@@ -13,7 +13,7 @@ use ringfs_proto::meta::attributes::{
 };
 use ringfs_proto::{Code, WireError};
 
-use super::errors::{ILLEGAL_ARGUMENT, IO, of_wire, of_wire_but, of_wire_missing};
+use super::errors::{ILLEGAL_ARGUMENT, IO, missing, of_wire, of_wire_but};
 use super::namespace::nothing;
 use super::{Origin, Step, ask, done, failed};
 
@@ -50,7 +50,7 @@ fn xattr(found: XattrV1, with_value: bool) -> XAttr {
 /// What is wrong with an attribute is no file that is missing.
 fn xattr_error(error: WireError) -> RemoteError {
     let class = match error.code {
-        _ if error.message.starts_with("File does not exist") => return of_wire_missing(error, MISSING),
+        _ if error.message.starts_with("File does not exist") => return of_wire(missing(error, MISSING)),
         Code::NotFound if error.message.starts_with("At least one") => XATTR_NOT_FOUND,
         Code::AlreadyExists | Code::NotFound => IO,
         Code::InvalidArgument | Code::LimitExceeded if error.message.starts_with("The XAttr is too big") => {
@@ -162,11 +162,9 @@ fn change_acl(
     ask(origin.session, ChangeAclRequestV1 { path, change }, move |result| match result {
         Ok(_) => done(&response),
         Err(error) => {
-            let words = "Directory/File does not exist {}";
-            let mut error = match error.code {
-                Code::NotFound => of_wire_missing(error, words),
-                _ => of_wire_but(error, &[(Code::InvalidArgument, ACL), (Code::LimitExceeded, ACL)]),
-            };
+            let error = missing(error, "Directory/File does not exist {}");
+            let own = [(Code::InvalidArgument, ACL), (Code::LimitExceeded, ACL)];
+            let mut error = of_wire_but(error, &own);
             if error.class == ACL {
                 error.message = format!("{} Path: {named}", error.message);
             }
@@ -210,7 +208,7 @@ pub(super) fn get_acl_status(request: GetAclStatusRequest, origin: &Origin) -> S
             };
             done(&GetAclStatusResponse { result })
         }
-        Err(error) => failed(of_wire_missing(error, MISSING)),
+        Err(error) => failed(of_wire(missing(error, MISSING))),
     })
 }
 
@@ -257,7 +255,7 @@ pub(super) fn get_storage_policy(request: GetStoragePolicyRequest, origin: &Orig
             let storage_policy = policy(&reply.of_path.unwrap_or_else(hot));
             done(&GetStoragePolicyResponse { storage_policy })
         }
-        Err(error) => failed(of_wire_missing(error, "File/Directory does not exist: {}")),
+        Err(error) => failed(of_wire(missing(error, "File/Directory does not exist: {}"))),
     })
 }
 
@@ -265,10 +263,10 @@ pub(super) fn set_storage_policy(request: SetStoragePolicyRequest, origin: &Orig
     let set = SetStoragePolicyRequestV1 { path: request.src, policy: Some(request.policy_name) };
     ask(origin.session, set, |result| match result {
         Ok(_) => done(&SetStoragePolicyResponse {}),
-        Err(error) if error.code == Code::InvalidArgument => {
+        Err(error) => {
+            let error = missing(error, "File/Directory does not exist: {}");
             failed(of_wire_but(error, &[(Code::InvalidArgument, ILLEGAL_ARGUMENT)]))
         }
-        Err(error) => failed(of_wire_missing(error, "File/Directory does not exist: {}")),
     })
 }
 

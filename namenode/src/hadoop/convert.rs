@@ -1,7 +1,5 @@
 //! What the namespace says, in the messages of HDFS.
 
-use std::fmt::Write;
-
 use ringfs_hadoop::hdfs::{
     DatanodeId, DatanodeInfo, ExtendedBlock, FileType, FsPermission, HdfsFileStatus, LocatedBlock,
     LocatedBlocks, StorageType, Token,
@@ -109,11 +107,7 @@ pub(super) fn storage_of(name: &str) -> Option<StorageId> {
 
 /// The name of a storage.
 pub(super) fn storage_name(storage: StorageId) -> String {
-    let mut name = String::with_capacity(39);
-    name.push_str("DS-");
-    // A string takes all that is written to it.
-    let _written = write!(name, "{storage}");
-    name
+    format!("DS-{storage}")
 }
 
 /// Blocks of a file. `is_all` says whether the last of them is the last of the file.

@@ -49,24 +49,24 @@ pub(crate) fn of_wire_but(error: WireError, own: &[(Code, &'static str)]) -> Rem
     }
 }
 
-/// An error of the namespace, of a method that has its own words for what is missing: `{}` in them is the path.
-pub(crate) fn of_wire_missing(error: WireError, words: &str) -> RemoteError {
+/// The same error, of a method that has its own words for what is missing: `{}` in them is the path.
+pub(crate) fn missing(error: WireError, words: &str) -> WireError {
     let path = error.message.strip_prefix("File does not exist: ").filter(|_| error.code == Code::NotFound);
-    match path {
-        Some(path) => RemoteError::new(FILE_NOT_FOUND, words.replace("{}", path)),
-        None => of_wire(error),
+    match path.map(|path| words.replace("{}", path)) {
+        Some(message) => WireError { message, ..error },
+        None => error,
     }
 }
 
-/// An error of the namespace, of a method that checks the way to its path before it looks whether anything is there
+/// The same error, of a method that checks the way to its path before it looks whether anything is there
 /// (HDFS: `FSPermissionChecker.checkTraverse`).
-pub(crate) fn of_wire_traversed(error: WireError) -> RemoteError {
+pub(crate) fn traversed(error: WireError) -> WireError {
     match error.message.strip_prefix("Parent path is not a directory: ") {
         Some(path) if error.code == Code::NotADirectory => {
             let message = format!("{path} (is not a directory)");
-            of_wire(WireError { message, ..error })
+            WireError { message, ..error }
         }
-        _ => of_wire(error),
+        _ => error,
     }
 }
 

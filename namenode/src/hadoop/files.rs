@@ -17,8 +17,7 @@ use ringfs_proto::meta::tree::{ListCorruptFilesRequestV1, ListOpenFilesRequestV1
 use ringfs_proto::{Code, WireError};
 
 use super::errors::{
-    FILE_ALREADY_EXISTS, FILE_NOT_FOUND, ILLEGAL_ARGUMENT, IO, of_wire, of_wire_but, of_wire_missing,
-    of_wire_traversed,
+    FILE_ALREADY_EXISTS, FILE_NOT_FOUND, ILLEGAL_ARGUMENT, IO, missing, of_wire, of_wire_but, traversed,
 };
 use super::namespace::{mode, nothing, stat};
 use super::{Origin, Step, ask, convert, done, failed};
@@ -71,9 +70,6 @@ fn make(request: CreateRequest, origin: &Origin) -> Step {
     };
     ask(origin.writer(&request.client_name), create, move |result| match result {
         Ok(reply) => done(&CreateResponse { fs: Some(convert::status(&reply.status, "")) }),
-        Err(error) if error.code == Code::IsADirectory => {
-            failed(of_wire_but(error, &[(Code::IsADirectory, FILE_ALREADY_EXISTS)]))
-        }
         Err(mut error) => {
             if error.code == Code::AlreadyExists {
                 let of_client = format!(" for client {address} already exists");
@@ -81,7 +77,7 @@ fn make(request: CreateRequest, origin: &Origin) -> Step {
             } else if error.message.starts_with("Requested replication") {
                 error.message = format!("{}, clientName={address}", error.message);
             }
-            failed(of_wire_traversed(error))
+            failed(of_wire_but(traversed(error), &[(Code::IsADirectory, FILE_ALREADY_EXISTS)]))
         }
     })
 }
@@ -180,7 +176,7 @@ pub(super) fn recover_lease(request: RecoverLeaseRequest, origin: &Origin) -> St
 pub(super) fn append(request: AppendRequest, origin: &Origin) -> Step {
     let (session, pool) = (origin.writer(&request.client_name), origin.pool.clone());
     let new_block = request.flag() & CreateFlag::NewBlock as u32 != 0;
-    let missing = format!("Failed to append to non-existent file {{}} for client {}", origin.address);
+    let words = format!("Failed to append to non-existent file {{}} for client {}", origin.address);
     ask(session, AppendRequestV1 { path: request.src, new_block }, move |result| match result {
         Ok(reply) => {
             // Only a block that is open again is gone on with: a full one is not, nor what is kept in the log.
@@ -194,10 +190,9 @@ pub(super) fn append(request: AppendRequest, origin: &Origin) -> Step {
             let block = last.map(|last| convert::located(&pool, &last));
             done(&AppendResponse { block, stat: Some(status) })
         }
-        Err(error) if error.code == Code::IsADirectory => {
-            failed(of_wire_but(error, &[(Code::IsADirectory, FILE_ALREADY_EXISTS)]))
+        Err(error) => {
+            failed(of_wire_but(missing(error, &words), &[(Code::IsADirectory, FILE_ALREADY_EXISTS)]))
         }
-        Err(error) => failed(of_wire_missing(error, &missing)),
     })
 }
 

@@ -2,10 +2,11 @@
 
 use ringfs_hadoop::calls::CLIENT_PROTOCOL;
 use ringfs_hadoop::client::SetSafeModeRequest;
+use ringfs_hadoop::frames::RemoteError;
 use ringfs_hadoop::hdfs::SafeModeAction;
 use ringfs_hadoop::rpc::RequestHeader;
 
-use super::errors::{no_such_method, no_such_protocol};
+use super::errors::{ACCESS_CONTROL, no_such_method, no_such_protocol};
 use super::{Origin, Step, absent, admin, attributes, failed, files, namespace, server};
 
 /// Begins a call.
@@ -26,7 +27,7 @@ pub fn begin(method: &RequestHeader, request: &[u8], origin: &Origin) -> Step {
 }
 
 /// The name of what a call does, if only superusers may (HDFS: `FSNamesystem.checkSuperuserPrivilege`).
-pub fn superuser_operation(method: &str, request: &[u8]) -> Option<&'static str> {
+fn superuser_operation(method: &str, request: &[u8]) -> Option<&'static str> {
     Some(match method {
         "finalizeUpgrade" => "finalizeUpgrade",
         "getDatanodeReport" => "datanodeReport",
@@ -50,6 +51,14 @@ pub fn superuser_operation(method: &str, request: &[u8]) -> Option<&'static str>
         },
         _ => return None,
     })
+}
+
+/// Why a call of somebody who is no superuser is refused, if it is for superusers only.
+pub fn superusers_only(method: &str, request: &[u8], user: &str) -> Option<RemoteError> {
+    let operation = superuser_operation(method, request)?;
+    let message =
+        format!("Access denied for user {user}. Superuser privilege is required for operation {operation}");
+    Some(RemoteError::new(ACCESS_CONTROL, message))
 }
 
 fn client(method: &str, request: &[u8], origin: &Origin) -> Option<Step> {

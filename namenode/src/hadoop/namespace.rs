@@ -17,9 +17,7 @@ use ringfs_proto::meta::namespace::{
 use ringfs_proto::meta::tree::{ContentSummaryRequestV1, WalkEntryV1, WalkRequestV1};
 use ringfs_proto::{Code, WireError};
 
-use super::errors::{
-    self, FILE_ALREADY_EXISTS, IO, of_wire, of_wire_but, of_wire_missing, of_wire_traversed,
-};
+use super::errors::{self, FILE_ALREADY_EXISTS, IO, missing, of_wire, of_wire_but, traversed};
 use super::{Origin, Step, ask, convert, done, failed};
 
 /// Permission bits that are kept: there is no setuid and no setgid.
@@ -174,7 +172,7 @@ pub(super) fn mkdirs(request: MkdirsRequest, origin: &Origin) -> Step {
     };
     ask(origin.session, mkdirs, |result| match result {
         Ok(_) => done(&MkdirsResponse { result: true }),
-        Err(error) => failed(of_wire_traversed(error)),
+        Err(error) => failed(of_wire(traversed(error))),
     })
 }
 
@@ -208,7 +206,7 @@ pub(super) fn rename(request: RenameRequest, origin: &Origin) -> Step {
         ask(origin.session, rename, |result| match result {
             Ok(_) => done(&RenameResponse { result: true }),
             Err(error) if is_false(&error) => done(&RenameResponse { result: false }),
-            Err(error) => failed(of_wire_traversed(error)),
+            Err(error) => failed(of_wire(traversed(error))),
         })
     })
 }
@@ -233,7 +231,7 @@ pub(super) fn rename2(request: Rename2Request, origin: &Origin) -> Step {
                 Code::NotADirectory if error.message.starts_with("Source") => {
                     RemoteError::new(IO, error.message)
                 }
-                Code::NotADirectory => of_wire_traversed(error),
+                Code::NotADirectory => of_wire(traversed(error)),
                 _ => of_wire_but(error, &own),
             })
         }
@@ -242,9 +240,9 @@ pub(super) fn rename2(request: Rename2Request, origin: &Origin) -> Step {
 
 pub(super) fn set_permission(request: SetPermissionRequest, origin: &Origin) -> Step {
     let set = SetPermissionRequestV1 { path: request.src, mode: mode(request.permission.perm) };
-    ask(origin.session, set, |result| match result {
-        Ok(_) => done(&SetPermissionResponse {}),
-        Err(error) => failed(of_wire_missing(error, "Directory/File does not exist {}")),
+    ask(origin.session, set, |result| {
+        let result = result.map(drop).map_err(|error| missing(error, "Directory/File does not exist {}"));
+        nothing(result, &SetPermissionResponse {})
     })
 }
 
@@ -253,9 +251,9 @@ pub(super) fn set_owner(request: SetOwnerRequest, origin: &Origin) -> Step {
     let named = |name: Option<String>| name.filter(|name| !name.is_empty());
     let (owner, group) = (named(request.username), named(request.groupname));
     let set = SetOwnerRequestV1 { path: request.src, owner, group };
-    ask(origin.session, set, |result| match result {
-        Ok(_) => done(&SetOwnerResponse {}),
-        Err(error) => failed(of_wire_missing(error, "Directory/File does not exist {}")),
+    ask(origin.session, set, |result| {
+        let result = result.map(drop).map_err(|error| missing(error, "Directory/File does not exist {}"));
+        nothing(result, &SetOwnerResponse {})
     })
 }
 
@@ -263,9 +261,9 @@ pub(super) fn set_times(request: SetTimesRequest, origin: &Origin) -> Step {
     let time = |time_ms| Some(time_ms).filter(|time_ms| *time_ms != UNSET);
     let (mtime_ms, atime_ms) = (time(request.mtime), time(request.atime));
     let set = SetTimesRequestV1 { path: request.src, mtime_ms, atime_ms };
-    ask(origin.session, set, |result| match result {
-        Ok(_) => done(&SetTimesResponse {}),
-        Err(error) => failed(of_wire_missing(error, "File/Directory {} does not exist.")),
+    ask(origin.session, set, |result| {
+        let result = result.map(drop).map_err(|error| missing(error, "File/Directory {} does not exist."));
+        nothing(result, &SetTimesResponse {})
     })
 }
 
@@ -287,7 +285,7 @@ pub(super) fn check_access(request: CheckAccessRequest, origin: &Origin) -> Step
     let check = CheckAccessRequestV1 { path: request.path, access };
     ask(origin.session, check, |result| match result {
         Ok(_) => done(&CheckAccessResponse {}),
-        Err(error) => failed(of_wire_missing(error, "Path not found: {}")),
+        Err(error) => failed(of_wire(missing(error, "Path not found: {}"))),
     })
 }
 

@@ -14,7 +14,7 @@ use ringfs_proto::meta::membership::VolumeStatusV1;
 use ringfs_proto::meta::namespace::NodeV1;
 use ringfs_proto::meta::tree::ContentSummaryRequestV1;
 
-use super::errors::{IO, of_wire, of_wire_missing};
+use super::errors::{IO, missing, of_wire};
 use super::files::CHUNK_BYTES;
 use super::namespace::{UNSET, stat};
 use super::{Origin, Step, ask, convert, done, failed};
@@ -166,7 +166,7 @@ pub(super) fn get_quota_usage(request: GetQuotaUsageRequest, origin: &Origin) ->
             };
             done(&GetQuotaUsageResponse { usage })
         }
-        Err(error) => failed(of_wire_missing(error, "File/Directory does not exist: {}")),
+        Err(error) => failed(of_wire(missing(error, "File/Directory does not exist: {}"))),
     })
 }
 
@@ -178,7 +178,7 @@ pub(super) fn set_quota(request: SetQuotaRequest, origin: &Origin) -> Step {
     }
     stat(origin, request.path, |result| match result {
         Ok(_) => done(&SetQuotaResponse {}),
-        Err(error) => failed(of_wire_missing(error, "Directory does not exist: {}")),
+        Err(error) => failed(of_wire(missing(error, "Directory does not exist: {}"))),
     })
 }
 

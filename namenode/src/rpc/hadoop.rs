@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prost::Message;
 use ringfs_hadoop::admin::GetGroupsForUserResponse;
 use ringfs_hadoop::frames::{self, Authentication, CallHeader, FrameError, RemoteError};
-use ringfs_hadoop::rpc::{IpcConnectionContext, RequestHeader, RpcSasl, SaslState};
+use ringfs_hadoop::rpc::{IpcConnectionContext, RpcSasl, SaslState};
 use ringfs_proto::frame::Header;
 use ringfs_proto::hello::Role;
 use ringfs_proto::ids::{CallId, SessionId, TraceId};
@@ -25,7 +25,7 @@ use tokio::time::timeout;
 use super::connection::{Closed, READ_BYTES, Watch, credentials};
 use super::{FRAME_DEADLINE, Shared, room_of};
 use crate::calls::{Answer, Call, Caller};
-use crate::hadoop::{Ask, Origin, Step, Then, begin, pool_of, session_of_client, superuser_operation};
+use crate::hadoop::{Ask, Origin, Step, Then, begin, pool_of, session_of_client, superusers_only};
 
 /// Callers that a connection knows at once: one for each name under which its client writes.
 const CALLERS_MAX: usize = 16;
@@ -126,14 +126,10 @@ impl Reading {
     async fn read_calls(&mut self, mut reader: OwnedReadHalf) -> Result<(), Closed> {
         let mut bytes = Vec::with_capacity(READ_BYTES);
         loop {
-            let mut used = 0;
-            while let Some(frame) = self.checked(&CallHeader::none(), frames::first_frame(&bytes[used..]))? {
-                used += 4 + frame.len();
-                self.take(frame).await?;
-            }
-            // What came together is handed over together: each time a thread is woken.
+            let taken = self.take_all(&bytes).await;
+            // What came together is handed over together, also what came before something wrong: each time a thread is woken.
             self.session.hand_over(&mut self.questions).await;
-            bytes.drain(..used);
+            bytes.drain(..taken?);
             bytes.reserve(READ_BYTES);
             let len = if bytes.is_empty() {
                 reader.read_buf(&mut bytes).await?
@@ -145,6 +141,16 @@ impl Reading {
                 return Ok(());
             }
         }
+    }
+
+    /// Takes the whole frames in `bytes`; returns how many bytes they are.
+    async fn take_all(&mut self, bytes: &[u8]) -> Result<usize, Closed> {
+        let mut used = 0;
+        while let Some(frame) = self.checked(&CallHeader::none(), frames::first_frame(&bytes[used..]))? {
+            used += 4 + frame.len();
+            self.take(frame).await?;
+        }
+        Ok(used)
     }
 
     /// Tells the client why its connection ends.
@@ -179,7 +185,7 @@ impl Reading {
             }
         }
         let (method, request) = self.checked(&call, frame.method())?;
-        let Some(origin) = &self.origin else {
+        let Some(origin) = self.origin.clone() else {
             let error = FrameError::Header("a call before the connection context".to_owned());
             return self.checked(&call, Err(error));
         };
@@ -188,9 +194,11 @@ impl Reading {
             self.session.hand_over(&mut self.questions).await;
             self.session.take_place().await;
         }
-        let step = match self.check_superuser(&method, request) {
-            Ok(()) => begin(&method, request, origin),
-            Err(error) => Step::Done(Err(error)),
+        let refusal = superusers_only(&method.method_name, request, &self.callers[0].user)
+            .filter(|_| !self.caller(origin.session).credentials.is_privileged);
+        let step = match refusal {
+            None => begin(&method, request, &origin),
+            Some(error) => Step::Done(Err(error)),
         };
         match step {
             Step::Done(result) => self.session.say(&call, result),
@@ -199,6 +207,8 @@ impl Reading {
                 self.questions.push(self.session.question(ask, Asking { call, context, caller, len }));
             }
             Step::Groups(user) => {
+                // What was read before is not to wait for the look-up.
+                self.session.hand_over(&mut self.questions).await;
                 let result = self.groups(user).await?;
                 self.session.say(&call, result);
             }
@@ -208,20 +218,6 @@ impl Reading {
             }
         }
         Ok(())
-    }
-
-    /// What only superusers may, others are refused.
-    fn check_superuser(&self, method: &RequestHeader, request: &[u8]) -> Result<(), RemoteError> {
-        let caller = &self.callers[0];
-        if caller.credentials.is_privileged {
-            return Ok(());
-        }
-        let Some(operation) = superuser_operation(&method.method_name, request) else { return Ok(()) };
-        let message = format!(
-            "Access denied for user {}. Superuser privilege is required for operation {operation}",
-            caller.user
-        );
-        Err(RemoteError::new("org.apache.hadoop.security.AccessControlException", message))
     }
 
     /// The groups of a user, looked up where waiting does no harm.
@@ -357,14 +353,23 @@ impl Session {
         Call { caller, call: call_id, lowest_unanswered: CallId(0), header, request, context }
     }
 
-    /// Hands questions over, once there is room for them.
+    /// Hands questions over, once there is room for them: at most so many at a time as any configuration has room for.
     async fn hand_over(&self, questions: &mut Vec<Call>) {
-        if questions.is_empty() {
-            return;
+        while !questions.is_empty() {
+            let mut wanted = 0;
+            let fits = |call: &&Call| {
+                wanted += room_of(&call.header);
+                wanted <= CALLS_IN_FLIGHT_MAX as u32
+            };
+            let count = questions.iter().take_while(fits).count().max(1);
+            self.hand_over_some(&mut questions.drain(..count).collect()).await;
         }
+    }
+
+    async fn hand_over_some(&self, questions: &mut Vec<Call>) {
         let room = &self.shared.room;
-        if let Ok(permits) = room.acquire_many(questions.iter().map(|call| room_of(&call.header)).sum()).await
-        {
+        let wanted = questions.iter().map(|call| room_of(&call.header)).sum();
+        if let Ok(permits) = room.acquire_many(wanted).await {
             permits.forget();
         }
         for refused in self.shared.inbox.add_calls(questions) {

@@ -251,9 +251,10 @@ impl State {
 
     /// The writer of a file says how many bytes its open last block has. Nothing that is logged depends on it.
     pub fn tell_length(&mut self, inode: InodeId, length: u64) {
-        let last = self.file(inode).ok().and_then(|file| self.last_block_of(&file));
-        if let Some(last) = last.filter(|last| last.is_open) {
-            self.leases.tell(inode, last.block.block, length);
+        let Ok(file) = self.file(inode) else { return };
+        if let Some(last) = self.last_block_of(&file).filter(|last| last.is_open) {
+            // Its word counts for no more than the block can hold.
+            self.leases.tell(inode, last.block.block, length.min(file.block_size));
         }
     }
 

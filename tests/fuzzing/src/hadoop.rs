@@ -21,7 +21,7 @@ use ringfs_hadoop::transfer::{
 use ringfs_namenode::calls::{Call, Caller, Credentials};
 use ringfs_namenode::config::Config;
 use ringfs_namenode::core::{Core, Now};
-use ringfs_namenode::hadoop::{Holders, Origin, Step, begin, superuser_operation};
+use ringfs_namenode::hadoop::{Holders, Origin, Step, begin, superusers_only};
 use ringfs_namenode::state::State;
 use ringfs_namenode::wal::BatchBuilder;
 use ringfs_proto::capability::{ClusterKey, KEY_BYTES};
@@ -69,7 +69,7 @@ impl Bench {
 
     /// A call, with all that it asks, as long as it is answered at once.
     fn call(&mut self, method: &RequestHeader, request: &[u8]) {
-        let _operation = superuser_operation(&method.method_name, request);
+        let _refusal = superusers_only(&method.method_name, request, "eve");
         let mut step = begin(method, request, &self.origin);
         for _ in 0..QUESTIONS_MAX {
             let Step::Ask(ask) = step else { return };

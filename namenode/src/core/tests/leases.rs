@@ -123,6 +123,10 @@ fn what_a_writer_tells_of_its_last_block_is_in_the_status_until_the_block_ends()
     cluster.ask(&writer, tell(70)).expect("told");
     let told = status(&mut cluster, "/f");
     assert_eq!((told.length, told.told_bytes), (0, 70));
+    cluster.ask(&writer, tell(u64::MAX)).expect("told");
+    let told = status(&mut cluster, "/f");
+    assert_eq!(told.told_bytes, told.block_size, "a block holds no more");
+    cluster.ask(&writer, tell(70)).expect("told");
     let other = cluster.caller(7, ELSEWHERE);
     let refused = cluster.ask(&other, tell(80)).expect_err("of another's file");
     assert_eq!(refused.code, Code::LeaseLost);
